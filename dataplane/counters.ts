@@ -1,0 +1,118 @@
+/**
+ * Counters: one Float64Array over shared memory. The engine adds, the main thread reads without a
+ * call or a message.
+ *
+ * For each direction and verdict: packets and inner bytes. Beside them, packets read per direction
+ * (so that "read = sum of verdicts" can be checked by anyone) and a few counts of the engine.
+ */
+import { VERDICT_COUNT, VERDICTS, type Verdict } from './packet/verdict.js'
+
+/** inside → outside: TUN to UDP. */
+export const EGRESS = 0
+/** outside → inside: UDP to TUN. */
+export const INGRESS = 1
+export const DIRECTIONS = ['egress', 'ingress'] as const
+
+/** Counts that are no verdict: name and meaning. */
+export const GAUGES = [
+  ['egress_read', 'packets read from the TUN device'],
+  ['ingress_read', 'datagrams read from the socket'],
+  ['icmp_sent', 'ICMP errors sent to local senders'],
+  ['icmp_limited', 'ICMP errors withheld by the rate limit'],
+  ['icmp_failed', 'ICMP errors that the kernel refused to send'],
+  ['breaths', 'rounds of the engine that moved at least one packet'],
+  ['waits', 'times the engine blocked because nothing was waiting'],
+] as const
+export type GaugeName = (typeof GAUGES)[number][0]
+
+export const READ = 0
+export const ICMP_SENT = 2
+export const ICMP_LIMITED = 3
+export const ICMP_FAILED = 4
+export const BREATHS = 5
+export const WAITS = 6
+
+const PACKETS = 0
+const BYTES = 1
+const GAUGES_AT = 2 * VERDICT_COUNT * 2
+const TOTAL = GAUGES_AT + GAUGES.length
+
+/** Bytes of shared memory that one engine's counters take. */
+export const COUNTERS_BYTES = TOTAL * Float64Array.BYTES_PER_ELEMENT
+
+export class Counters {
+  private readonly values: Float64Array
+
+  /** @param memory  at least COUNTERS_BYTES, normally shared with the engine's thread */
+  constructor(memory: ArrayBufferLike) {
+    this.values = new Float64Array(memory, 0, TOTAL)
+  }
+
+  /** Adds packets and inner bytes under a verdict. */
+  add(direction: number, verdict: Verdict, packets: number, bytes: number): void {
+    const at = (direction * VERDICT_COUNT + verdict) * 2
+    this.bump(at + PACKETS, packets)
+    this.bump(at + BYTES, bytes)
+  }
+
+  /** Adds to a gauge, by its number in {@link GAUGES}. */
+  gauge(gauge: number, n: number): void {
+    this.bump(GAUGES_AT + gauge, n)
+  }
+
+  packets(direction: number, verdict: Verdict): number {
+    return this.values[(direction * VERDICT_COUNT + verdict) * 2 + PACKETS] ?? 0
+  }
+
+  bytes(direction: number, verdict: Verdict): number {
+    return this.values[(direction * VERDICT_COUNT + verdict) * 2 + BYTES] ?? 0
+  }
+
+  gaugeValue(gauge: number): number {
+    return this.values[GAUGES_AT + gauge] ?? 0
+  }
+
+  private bump(at: number, n: number): void {
+    this.values[at] = (this.values[at] ?? 0) + n
+  }
+}
+
+/** What one direction did, verdicts by name. */
+export interface DirectionReport {
+  /** Packets read from the device of this direction. */
+  readonly read: number
+  readonly verdicts: Readonly<Record<string, { readonly packets: number; readonly bytes: number }>>
+}
+
+export interface CountersReport {
+  readonly egress: DirectionReport
+  readonly ingress: DirectionReport
+  readonly gauges: Readonly<Record<string, number>>
+}
+
+/** Adds up the counters of all engines into a report with names; a verdict that never occurred has 0. */
+export function describeCounters(engines: readonly Counters[]): CountersReport {
+  const direction = (d: number): DirectionReport => ({
+    read: total(engines, (c) => c.gaugeValue(READ + d)),
+    verdicts: Object.fromEntries(
+      VERDICTS.map(([name], verdict) => [
+        name,
+        {
+          packets: total(engines, (c) => c.packets(d, verdict)),
+          bytes: total(engines, (c) => c.bytes(d, verdict)),
+        },
+      ]),
+    ),
+  })
+  return {
+    egress: direction(EGRESS),
+    ingress: direction(INGRESS),
+    gauges: Object.fromEntries(
+      GAUGES.map(([name], gauge) => [name, total(engines, (c) => c.gaugeValue(gauge))]),
+    ),
+  }
+}
+
+function total(engines: readonly Counters[], value: (c: Counters) => number): number {
+  return engines.reduce((sum, c) => sum + value(c), 0)
+}

@@ -1,0 +1,21 @@
+/**
+ * flannel's `udp` backend: the datagram is the inner IP packet, nothing before it, nothing after.
+ * Both ends lower the inner TTL (flannel behaviour, backend/udp), so a packet from pod to pod loses
+ * four: one in each kernel that forwards it and one in each daemon.
+ */
+import { FORWARD } from '../packet/verdict.js'
+import type { Encap } from './encap.js'
+
+/** Outer IPv4 (20) and UDP (8), which the socket adds: what the overlay MTU is smaller by. */
+export const UDP_OVERHEAD = 28
+
+/** flannel's default port for `udp`, at both ends. */
+export const UDP_PORT = 8285
+
+export const flannelUdp: Encap = {
+  name: 'udp',
+  headerLen: 0,
+  lowersTtl: true,
+  push: () => undefined,
+  pull: () => FORWARD,
+}

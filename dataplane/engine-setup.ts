@@ -1,0 +1,28 @@
+/**
+ * What the main thread hands an engine's thread: descriptors it opened, memory both share, numbers.
+ */
+import type { FibShared } from './fib/layout.js'
+import type { TunDescriptor } from './io/tun-device.js'
+import type { UdpDescriptor } from './io/udp-port.js'
+
+/** Word of `control` that ends the engine when it is not 0. */
+export const STOP = 0
+
+export interface EngineSetup {
+  readonly tun: TunDescriptor
+  readonly socket: UdpDescriptor
+  /** Raw IPv4 socket for ICMP errors. */
+  readonly rawFd: number
+  /** Eventfd that ends a wait. */
+  readonly wakeFd: number
+  /** Forwarding table and next hops. */
+  readonly fib: FibShared
+  /** Which of the table's readers this engine is. */
+  readonly reader: number
+  readonly counters: SharedArrayBuffer
+  readonly control: SharedArrayBuffer
+  readonly mtu: number
+  /** Base address of the own subnet, address bits. */
+  readonly localAddress: number
+  readonly busyPollUs: number
+}

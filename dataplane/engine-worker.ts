@@ -1,0 +1,51 @@
+/**
+ * The engine's thread: opens nothing, decides nothing, breathes.
+ *
+ * It runs on descriptors that the main thread opened and never returns to the event loop until it
+ * is told to stop: it blocks in `wait()` on the TUN, the socket and an eventfd, at most a second.
+ * A device that fails ends the thread with an error, which the main thread reports.
+ */
+import { workerData } from 'node:worker_threads'
+import { Counters, WAITS } from './counters.js'
+import { flannelUdp } from './encap/flannel-udp.js'
+import { createEngineArena, Engine } from './engine.js'
+import { attachFibReader } from './fib/lpm.js'
+import { createHopTable } from './fib/nexthop.js'
+import { RawPort } from './io/raw-port.js'
+import { TunDevice } from './io/tun-device.js'
+import { UdpPort } from './io/udp-port.js'
+import { native } from './native/native.js'
+import { STOP, type EngineSetup } from './engine-setup.js'
+
+const MAX_WAIT_MS = 1000
+const WAKE = 2
+
+const setup = workerData as EngineSetup
+const control = new Int32Array(setup.control)
+const counters = new Counters(setup.counters)
+const hops = createHopTable(setup.fib)
+
+const arena = createEngineArena(setup.mtu, flannelUdp)
+
+const engine = new Engine({
+  arena,
+  inside: new TunDevice(setup.tun, arena),
+  outside: new UdpPort(setup.socket, arena),
+  icmp: new RawPort(setup.rawFd, arena),
+  fib: attachFibReader(setup.fib, setup.reader),
+  hops,
+  encap: flannelUdp,
+  counters,
+  mtu: setup.mtu,
+  localAddress: setup.localAddress,
+  now: () => performance.now(),
+})
+
+const fds = Int32Array.of(setup.tun.fd, setup.socket.fd, setup.wakeFd)
+const events = new Int32Array(fds.length)
+while (Atomics.load(control, STOP) === 0) {
+  if (engine.breath() > 0) continue
+  counters.gauge(WAITS, 1)
+  native.wait(fds, events, setup.busyPollUs, MAX_WAIT_MS)
+  if (events[WAKE] !== 0) native.drain(setup.wakeFd)
+}

@@ -1,0 +1,141 @@
+/**
+ * ICMP errors to local senders: which drops earn one, how many a sender gets, and building them.
+ *
+ * The rules are RFC 1812 §4.3.2: never about an ICMP error, a later fragment, a multicast or
+ * broadcast destination or a source that is no single host (§4.3.2.7); as much of the packet as
+ * fits 576 bytes is quoted (§4.3.2.3); precedence 6 (§4.3.2.5); rate-limited (§4.3.2.8).
+ *
+ * The messages leave by a raw socket, not by the TUN device: a packet with a local source address
+ * that arrives on a device is a martian, and the kernel drops it.
+ */
+import type { Counters } from './counters.js'
+import { ICMP_FAILED, ICMP_LIMITED, ICMP_SENT } from './counters.js'
+import { NAME_SIZE, writeName } from './fib/nexthop.js'
+import type { Arena } from './packet/arena.js'
+import { Entries } from './packet/entries.js'
+import { DROP_NO_ROUTE, type Verdict } from './packet/verdict.js'
+import * as icmpv4 from './wire/icmpv4.js'
+import * as ipv4 from './wire/ipv4.js'
+
+/** RFC 1812 §4.3.2.3: an ICMP error is at most 576 bytes long. */
+const MAX_ERROR_LEN = 576
+/** Errors built between two flushes; more than that are counted as limited. */
+const SLOTS = 32
+/** Bytes of arena that the errors take. */
+export const ICMP_ARENA_BYTES = SLOTS * MAX_ERROR_LEN
+
+/** Type of service of an error: precedence 6, internetwork control (RFC 1812 §4.3.2.5). */
+const TOS = 0xc0
+const TTL = 64
+
+/** Token buckets, picked by a hash of the receiver's address: a table of fixed size. */
+const BUCKETS = 256
+/** Errors a receiver may get at once. */
+const BURST = 10
+/** One more after this many milliseconds. */
+const REFILL_MS = 100
+
+/** Where errors are sent: a raw IPv4 socket with IP_HDRINCL, or a test's collector. */
+export interface IcmpPort {
+  /** Sends every entry to its name; the result of each is in `entries.result(i)`. */
+  send(entries: Entries, names: Uint8Array): void
+}
+
+export class IcmpErrors {
+  private readonly arena: Arena
+  private readonly base: number
+  private readonly source: number
+  private readonly port: IcmpPort
+  private readonly counters: Counters
+  private readonly out = new Entries(SLOTS)
+  private readonly names = new Uint8Array(SLOTS * NAME_SIZE)
+  private readonly tokens = new Int32Array(BUCKETS).fill(BURST)
+  private readonly refilledAt = new Float64Array(BUCKETS)
+  private nowMs = 0
+
+  /**
+   * @param base    offset in the arena of ICMP_ARENA_BYTES that belong to the errors
+   * @param source  address bits the errors come from: the own subnet's base address
+   */
+  constructor(arena: Arena, base: number, source: number, port: IcmpPort, counters: Counters) {
+    this.arena = arena
+    this.base = base
+    this.source = source
+    this.port = port
+    this.counters = counters
+  }
+
+  /** Sets the time that the rate limit goes by, once a breath. */
+  tick(nowMs: number): void {
+    this.nowMs = nowMs
+  }
+
+  /** Builds the error that a dropped packet earns, if it earns one. The packet has passed `ipv4.check`. */
+  about(verdict: Verdict, at: number): void {
+    if (verdict !== DROP_NO_ROUTE || !this.mayAnswer(at)) return
+    const receiver = ipv4.src(this.arena.view, at)
+    if (this.out.isFull() || !this.takeToken(receiver)) {
+      this.counters.gauge(ICMP_LIMITED, 1)
+      return
+    }
+    this.build(icmpv4.UNREACHABLE, icmpv4.NET_UNREACHABLE, at, receiver)
+  }
+
+  /** Sends what was built. */
+  flush(): void {
+    const out = this.out
+    if (out.count === 0) return
+    this.port.send(out, this.names)
+    for (let i = 0; i < out.count; i++) {
+      this.counters.gauge(out.result(i) === 0 ? ICMP_SENT : ICMP_FAILED, 1)
+    }
+    out.clear()
+  }
+
+  /** RFC 1812 §4.3.2.7. */
+  private mayAnswer(at: number): boolean {
+    const v = this.arena.view
+    if (ipv4.isLaterFragment(v, at)) return false
+    if (!isSingleHost(ipv4.src(v, at)) || !isUnicast(ipv4.dst(v, at))) return false
+    if (ipv4.protocol(v, at) !== ipv4.PROTO_ICMP) return true
+    const headerLen = ipv4.headerLen(v, at)
+    return ipv4.totalLen(v, at) > headerLen && !icmpv4.isError(v, at + headerLen)
+  }
+
+  private build(type: number, code: number, about: number, receiver: number): void {
+    const v = this.arena.view
+    const slot = this.out.count
+    const at = this.base + slot * MAX_ERROR_LEN
+    const headers = ipv4.HEADER_LEN + icmpv4.HEADER_LEN
+    const quoted = Math.min(ipv4.totalLen(v, about), MAX_ERROR_LEN - headers)
+    this.arena.bytes.copyWithin(at + headers, about, about + quoted)
+    ipv4.write(v, at, headers + quoted, TOS, 0, 0, TTL, ipv4.PROTO_ICMP, this.source, receiver)
+    icmpv4.writeError(v, at + ipv4.HEADER_LEN, type, code, 0, icmpv4.HEADER_LEN + quoted)
+    const name = slot * NAME_SIZE
+    writeName(this.names, name, 4, receiver, 0, 0, 0, 0)
+    this.out.add(at, headers + quoted, name, headers + quoted)
+  }
+
+  private takeToken(receiver: number): boolean {
+    const bucket = (Math.imul(receiver, 0x9e3779b1) >>> 24) % BUCKETS
+    const last = this.refilledAt[bucket] ?? 0
+    const refill = Math.floor((this.nowMs - last) / REFILL_MS)
+    let tokens = this.tokens[bucket] ?? 0
+    if (refill > 0) {
+      tokens = Math.min(BURST, tokens + refill)
+      this.refilledAt[bucket] = this.nowMs
+    }
+    this.tokens[bucket] = tokens > 0 ? tokens - 1 : 0
+    return tokens > 0
+  }
+}
+
+/** Neither 0/8, 127/8, multicast, class E nor broadcast. */
+function isSingleHost(bits: number): boolean {
+  const top = bits >>> 24
+  return top !== 0 && top !== 127 && top < 224
+}
+
+function isUnicast(bits: number): boolean {
+  return bits >>> 24 < 224
+}

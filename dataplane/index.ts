@@ -1,0 +1,68 @@
+/**
+ * The dataplane's public face: engine, table, encapsulations, devices and captures, importable as
+ * `heddle/dataplane`. No logic here.
+ */
+export { BATCH_SIZE, createEngineArena, Engine, type EngineOptions } from './engine.js'
+export {
+  Dataplane,
+  type DataplaneOptions,
+  type DataplaneReport,
+  type PeerEndpoint,
+  type RoutePrefix,
+} from './dataplane.js'
+export {
+  Counters,
+  COUNTERS_BYTES,
+  describeCounters,
+  DIRECTIONS,
+  EGRESS,
+  GAUGES,
+  INGRESS,
+  type CountersReport,
+  type DirectionReport,
+  type GaugeName,
+} from './counters.js'
+export * as verdict from './packet/verdict.js'
+export { createArena, type Arena } from './packet/arena.js'
+export { Batch } from './packet/batch.js'
+export { Entries } from './packet/entries.js'
+export type { InsideDevice, OutsidePort } from './io/device.js'
+export type { IcmpPort } from './icmp.js'
+export type { Encap } from './encap/encap.js'
+export { flannelUdp, UDP_OVERHEAD, UDP_PORT } from './encap/flannel-udp.js'
+export type { FibReader, FibWriter } from './fib/fib.js'
+export { LinearFib } from './fib/linear.js'
+export { attachFibReader } from './fib/lpm.js'
+export { createFib, type Fib, type FibOptions } from './fib/lpm-writer.js'
+export { createHopTable, type HopTable } from './fib/nexthop.js'
+export { formatIPv4, formatIPv6, parseIPv4, parseIPv6, prefixMask4 } from './address.js'
+export { describeFrame, describePacket } from './wire/print.js'
+export { Replay, type Fate } from './replay.js'
+export { describeEndpoint, endpoint4, endpoint6, type Endpoint } from './io/endpoint.js'
+export {
+  createMemoryPair,
+  MemoryInside,
+  MemoryOutside,
+  MemoryRaw,
+  type MemoryPair,
+  type SentDatagram,
+} from './io/memory.js'
+export { CaptureInside, CaptureOutside } from './io/capture-device.js'
+export {
+  datagramOf,
+  isKnownLinkType,
+  isRawIp,
+  packetOf,
+  wrapDatagram,
+  type CapturedDatagram,
+} from './io/capture-frame.js'
+export {
+  LINKTYPE_ETHERNET,
+  LINKTYPE_RAW,
+  PcapError,
+  type PcapErrorCode,
+  type PcapRecord,
+} from './io/pcap-format.js'
+export { loadPcap, openPcap, readPcap, type PcapHeader, type PcapReader } from './io/pcap.js'
+export { PcapWriter, type PcapWriterOptions } from './io/pcap-writer.js'
+export { lockFile, sendUnixDatagram } from './native/system.js'

@@ -1,0 +1,155 @@
+/**
+ * The outside port of a real host: one bound UDP socket.
+ *
+ * As with the TUN, opening and using are apart: a descriptor is plain data that can be posted to
+ * an engine's thread, a port is made of it there. Whoever opened the descriptor closes it, once.
+ */
+import { isNativeError, native } from '../native/native.js'
+import type { Family } from '../native/native.js'
+import type { Arena } from '../packet/arena.js'
+import type { Batch } from '../packet/batch.js'
+import type { Entries } from '../packet/entries.js'
+import type { OutsidePort } from './device.js'
+
+/** Chosen by us: with less than 1 MiB a burst of segmentation offload overruns the socket. */
+const DEFAULT_BUFFER = 4 * 1024 * 1024
+
+export interface UdpOptions {
+  readonly family: Family
+  /** Address to bind to; default the unspecified address. */
+  readonly address?: string
+  /** 0 = the kernel chooses. */
+  readonly port: number
+  /** Interface to bind to as well (SO_BINDTODEVICE). */
+  readonly device?: string
+  /** Buffer sizes to ask for, bytes. Default 4 MiB each. */
+  readonly receiveBuffer?: number
+  readonly sendBuffer?: number
+  /** Several sockets may share the port (SO_REUSEPORT). Default false. */
+  readonly reusePort?: boolean
+  /** Receive trains of datagrams merged (UDP_GRO). Default false. */
+  readonly gro?: boolean
+  /** IPv6 only: accept IPv4 as well, as mapped addresses. Default false. */
+  readonly dualStack?: boolean
+}
+
+/** An open UDP socket: plain data. */
+export interface UdpDescriptor {
+  readonly fd: number
+  readonly family: Family
+  readonly address: string
+  readonly port: number
+  /** Buffer sizes achieved, bytes, counted as they are asked for (half the kernel's own figure). */
+  readonly receiveBuffer: number
+  readonly sendBuffer: number
+}
+
+/**
+ * Opens and binds a UDP socket in the network namespace of the calling thread.
+ * @throws NativeError: EADDRINUSE, EADDRNOTAVAIL, ENODEV, EPERM…; the socket is closed again
+ */
+export function openUdp(options: UdpOptions): UdpDescriptor {
+  const fd = native.udpSocket(options.family)
+  try {
+    configure(fd, options)
+    const anywhere = options.family === 4 ? '0.0.0.0' : '::'
+    native.bind(fd, options.address ?? anywhere, options.port, options.device)
+    const { SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE } = native.constants
+    const { address, port } = native.localAddress(fd)
+    return {
+      fd,
+      family: options.family,
+      address,
+      port,
+      receiveBuffer: growBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBuffer),
+      sendBuffer: growBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, options.sendBuffer),
+    }
+  } catch (error) {
+    native.close(fd)
+    throw error
+  }
+}
+
+function configure(fd: number, options: UdpOptions): void {
+  const { SOL_SOCKET, SO_REUSEPORT, IPPROTO_IPV6, IPV6_V6ONLY, IPPROTO_UDP, UDP_GRO } =
+    native.constants
+  if (options.family === 6) {
+    native.setOption(fd, IPPROTO_IPV6, IPV6_V6ONLY, options.dualStack === true ? 0 : 1)
+  }
+  if (options.reusePort === true) {
+    native.setOption(fd, SOL_SOCKET, SO_REUSEPORT, 1)
+  }
+  if (options.gro === true) {
+    native.setOption(fd, IPPROTO_UDP, UDP_GRO, 1)
+  }
+}
+
+/**
+ * Sets a buffer size beyond the system's limit where the process may, up to the limit otherwise.
+ * The kernel keeps twice the number for its bookkeeping and reports the double (socket(7)).
+ */
+function growBuffer(fd: number, force: number, plain: number, size = DEFAULT_BUFFER): number {
+  const { SOL_SOCKET } = native.constants
+  try {
+    native.setOption(fd, SOL_SOCKET, force, size)
+  } catch (error) {
+    if (!isNativeError(error, 'EPERM')) {
+      throw error
+    }
+    native.setOption(fd, SOL_SOCKET, plain, size)
+  }
+  return native.getOption(fd, SOL_SOCKET, plain) / 2
+}
+
+export class UdpPort implements OutsidePort {
+  readonly fd: number
+  readonly family: Family
+  readonly address: string
+  readonly port: number
+  readonly receiveBuffer: number
+  readonly sendBuffer: number
+  private readonly arena: Arena
+  private readonly index: number
+
+  /**
+   * @param descriptor  what {@link openUdp} returned, on this thread or another
+   * @param arena       where the packets of all batches and entries lie
+   * @param index       number of this socket among several, for the batch's column SOCKET
+   */
+  constructor(descriptor: UdpDescriptor, arena: Arena, index = 0) {
+    this.fd = descriptor.fd
+    this.family = descriptor.family
+    this.address = descriptor.address
+    this.port = descriptor.port
+    this.receiveBuffer = descriptor.receiveBuffer
+    this.sendBuffer = descriptor.sendBuffer
+    this.arena = arena
+    this.index = index
+  }
+
+  receive(batch: Batch): number {
+    batch.count = native.recv(
+      this.fd,
+      batch.arena.bytes,
+      batch.columns,
+      batch.capacity,
+      batch.room,
+      this.index,
+    )
+    return batch.count
+  }
+
+  send(entries: Entries, names: Uint8Array): void {
+    native.send(this.fd, this.arena.bytes, entries.pieces, entries.entries, entries.count, names)
+  }
+
+  /** Datagrams lost so far because the receive buffer was full. */
+  drops(): number {
+    return native.receiveDrops(this.fd)
+  }
+
+  /** Closes the socket. Call it once, when no thread uses the descriptor any more. */
+  close(): void {
+    native.close(this.fd)
+  }
+}

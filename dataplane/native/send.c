@@ -1,0 +1,266 @@
+/*
+ * Sending: the entries of a flush, to a socket or to a TUN.
+ *
+ * An entry is one message, gathered from pieces of the arena. All entries are checked before the
+ * first leaves. An entry that the kernel refuses gets the errno as its result and costs only
+ * itself; when the kernel has no room, the rest gets that errno without being tried, since trying
+ * would only burn time and put later packets before earlier ones.
+ */
+#include "heddle.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+/* One chunk: messages of one sendmmsg. 1024 is UIO_MAXIOV, the most one message may have. */
+enum { CHUNK = 64, PIECES_MAX = 1024 };
+
+struct order {
+  struct bytes arena;
+  struct words pieces;
+  struct words entries;
+  struct bytes names;
+  int32_t count;
+};
+
+struct entry {
+  int32_t first;
+  int32_t pieces;
+  int32_t segment;
+  void *name;
+  int32_t name_length;
+};
+
+/* Takes (arena, pieces, entries, count) from argument 1 on. */
+static bool take_order(struct call *call, struct order *order) {
+  if (!take_bytes(call, 1, "arena", &order->arena) ||
+      !take_words(call, 2, "pieces", &order->pieces) ||
+      !take_words(call, 3, "entries", &order->entries) ||
+      !take_int(call, 4, "count", 0, INT32_MAX / ENTRY_STRIDE, &order->count)) {
+    return false;
+  }
+  if ((size_t)order->count * ENTRY_STRIDE > order->entries.length) {
+    refuse(call, "entries are too short for %d", order->count);
+    return false;
+  }
+  return true;
+}
+
+static int32_t field(const struct order *order, int32_t i, enum field field) {
+  return word(order->entries.data + (size_t)i * ENTRY_STRIDE + field);
+}
+
+static void set_results(const struct order *order, int32_t from, int32_t to, int error) {
+  for (int32_t i = from; i < to; i++) {
+    order->entries.data[(size_t)i * ENTRY_STRIDE + FIELD_RESULT] = error;
+  }
+}
+
+/* Finds the destination of entry i in the name table. Returns what is wrong with it, or NULL. */
+static const char *load_name(const struct order *order, int32_t i, struct entry *entry) {
+  int32_t at = field(order, i, FIELD_NAME);
+  entry->name = NULL;
+  entry->name_length = 0;
+  if (at == NO_NAME) {
+    return NULL;
+  }
+  if (at < 0 || order->names.length < NAME_SIZE || (size_t)at > order->names.length - NAME_SIZE) {
+    return "the name of entry %d lies outside the table";
+  }
+  memcpy(&entry->name_length, order->names.data + at + NAME_LENGTH_AT, sizeof(int32_t));
+  if (entry->name_length != sizeof(struct sockaddr_in) &&
+      entry->name_length != sizeof(struct sockaddr_in6)) {
+    return "the name of entry %d has an impossible length";
+  }
+  entry->name = order->names.data + at;
+  return NULL;
+}
+
+/* Reads entry i. Returns what is wrong with it, or NULL. */
+static const char *load_entry(const struct order *order, int32_t i, bool is_named,
+                              struct entry *entry) {
+  entry->first = field(order, i, FIELD_FIRST);
+  entry->pieces = field(order, i, FIELD_PIECES);
+  entry->segment = field(order, i, FIELD_SEGMENT);
+  if (entry->pieces < 1 || entry->pieces > PIECES_MAX) {
+    return "entry %d must have 1 to 1024 pieces";
+  }
+  size_t last = (size_t)entry->first + (size_t)entry->pieces;
+  if (entry->first < 0 || last > order->pieces.length / 2) {
+    return "the pieces of entry %d lie outside the list";
+  }
+  if (entry->segment < 0 || entry->segment > UINT16_MAX) {
+    return "the segment size of entry %d must be from 0 to 65535";
+  }
+  return is_named ? load_name(order, i, entry) : NULL;
+}
+
+/* Checks the pieces of an entry and, unless `out` is NULL, lays them out there. */
+static const char *lay_pieces(const struct order *order, const struct entry *entry,
+                              struct iovec *out) {
+  const int32_t *pair = order->pieces.data + (size_t)entry->first * 2;
+  for (int32_t i = 0; i < entry->pieces; i++, pair += 2) {
+    int32_t at = word(pair), len = word(pair + 1);
+    if (at < 0 || len < 0 || (size_t)at > order->arena.length ||
+        (size_t)len > order->arena.length - (size_t)at) {
+      return "a piece of entry %d lies outside the arena";
+    }
+    if (out != NULL) {
+      out[i] = (struct iovec){.iov_base = order->arena.data + at, .iov_len = (size_t)len};
+    }
+  }
+  return NULL;
+}
+
+static bool check_order(struct call *call, const struct order *order, bool is_named) {
+  for (int32_t i = 0; i < order->count; i++) {
+    struct entry entry;
+    const char *wrong = load_entry(order, i, is_named, &entry);
+    if (wrong == NULL) {
+      wrong = lay_pieces(order, &entry, NULL);
+    }
+    if (wrong != NULL) {
+      refuse(call, wrong, i);
+      return false;
+    }
+  }
+  return true;
+}
+
+/* The kernel has no room: EAGAIN from a full socket or device queue, ENOBUFS from a full qdisc. */
+static bool is_full(int error) { return error == EAGAIN || error == ENOBUFS; }
+
+struct outbox {
+  struct mmsghdr messages[CHUNK];
+  struct iovec iovecs[PIECES_MAX];
+  union {
+    struct cmsghdr align;
+    uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+  } controls[CHUNK];
+};
+
+static void add_segment_size(struct msghdr *header, uint8_t *control, uint16_t size) {
+  header->msg_control = control;
+  header->msg_controllen = CMSG_SPACE(sizeof size);
+  struct cmsghdr *c = CMSG_FIRSTHDR(header);
+  c->cmsg_level = IPPROTO_UDP;
+  c->cmsg_type = UDP_SEGMENT;
+  c->cmsg_len = CMSG_LEN(sizeof size);
+  memcpy(CMSG_DATA(c), &size, sizeof size);
+}
+
+/* Builds the chunk that begins with entry `first`. Returns its length, 0 after a throw. */
+static int32_t build_chunk(struct call *call, const struct order *order, int32_t first,
+                           struct outbox *outbox) {
+  int32_t count = 0, used = 0;
+  while (count < CHUNK && first + count < order->count) {
+    struct entry entry;
+    const char *wrong = load_entry(order, first + count, true, &entry);
+    if (wrong == NULL && used + entry.pieces > PIECES_MAX) {
+      break;
+    }
+    if (wrong == NULL) {
+      wrong = lay_pieces(order, &entry, outbox->iovecs + used);
+    }
+    if (wrong != NULL) {
+      refuse(call, wrong, first + count);
+      return 0;
+    }
+    struct msghdr *header = &outbox->messages[count].msg_hdr;
+    memset(header, 0, sizeof *header);
+    header->msg_name = entry.name;
+    header->msg_namelen = (socklen_t)entry.name_length;
+    header->msg_iov = outbox->iovecs + used;
+    header->msg_iovlen = (size_t)entry.pieces;
+    if (entry.segment != 0) {
+      add_segment_size(header, outbox->controls[count].bytes, (uint16_t)entry.segment);
+    }
+    used += entry.pieces;
+    count++;
+  }
+  return count;
+}
+
+/* send(fd, arena, pieces, entries, count, names) -> entries sent */
+napi_value send_entries(napi_env env, napi_callback_info info) {
+  struct call call;
+  struct order order;
+  struct outbox outbox;
+  int fd;
+  int32_t i = 0, sent = 0;
+  if (!begin(&call, env, info, "send") || !take_fd(&call, 0, &fd) || !take_order(&call, &order) ||
+      !take_bytes(&call, 5, "names", &order.names) || !check_order(&call, &order, true)) {
+    return NULL;
+  }
+  while (i < order.count) {
+    int32_t chunk = build_chunk(&call, &order, i, &outbox);
+    if (chunk == 0) {
+      return NULL;
+    }
+    for (int32_t done = 0; done < chunk;) {
+      int got = sendmmsg(fd, outbox.messages + done, (unsigned)(chunk - done),
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (got > 0) {
+        set_results(&order, i + done, i + done + got, 0);
+        sent += got;
+        done += got;
+      } else if (errno == EBADF || errno == ENOTSOCK) {
+        return fail(&call, errno, "sendmmsg");
+      } else if (is_full(errno)) {
+        set_results(&order, i + done, order.count, errno);
+        return number(&call, sent);
+      } else if (errno != EINTR) {
+        set_results(&order, i + done, i + done + 1, errno);
+        done++;
+      }
+    }
+    i += chunk;
+  }
+  return number(&call, sent);
+}
+
+/* write(fd, arena, pieces, entries, count) -> entries written */
+napi_value write_entries(napi_env env, napi_callback_info info) {
+  struct call call;
+  struct order order;
+  struct iovec iovecs[PIECES_MAX];
+  int fd;
+  int32_t written = 0;
+  if (!begin(&call, env, info, "write") || !take_fd(&call, 0, &fd) || !take_order(&call, &order) ||
+      !check_order(&call, &order, false)) {
+    return NULL;
+  }
+  for (int32_t i = 0; i < order.count; i++) {
+    struct entry entry;
+    const char *wrong = load_entry(&order, i, false, &entry);
+    if (wrong == NULL) {
+      wrong = lay_pieces(&order, &entry, iovecs);
+    }
+    if (wrong != NULL) {
+      return refuse(&call, wrong, i);
+    }
+    ssize_t got;
+    do {
+      got = writev(fd, iovecs, entry.pieces);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0 && errno == EBADF) {
+      return fail(&call, errno, "writev");
+    }
+    if (got < 0 && is_full(errno)) {
+      set_results(&order, i, order.count, errno);
+      break;
+    }
+    /* The kernel takes no bytes at all without asking the device, which would refuse them. */
+    int error = got < 0 ? errno : got == 0 ? EINVAL : 0;
+    set_results(&order, i, i + 1, error);
+    written += error == 0;
+  }
+  return number(&call, written);
+}

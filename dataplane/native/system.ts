@@ -1,0 +1,26 @@
+/**
+ * What a daemon needs of the operating system and Node has no call for.
+ */
+import { native } from './native.js'
+
+/**
+ * Locks a file for this process; it is created if need be. The kernel drops the lock when the
+ * process ends, however it ends.
+ * @returns a function that unlocks it
+ * @throws  NativeError: EAGAIN when another process holds the lock
+ */
+export function lockFile(path: string): () => void {
+  const fd = native.lock(path)
+  return () => {
+    native.close(fd)
+  }
+}
+
+/**
+ * Sends one datagram to a unix socket.
+ * @param path     bytes of sun_path without a closing NUL; an abstract name begins with NUL
+ * @throws         NativeError when nobody listens there
+ */
+export function sendUnixDatagram(path: Uint8Array, payload: Uint8Array): void {
+  native.notify(path, payload)
+}
