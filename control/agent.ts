@@ -1,0 +1,334 @@
+/**
+ * The daemon's run, top to bottom:
+ *
+ *     network config → interface → devices → lease → kernel state → engine → subnet.env
+ *         → (watch peers | keep the lease | repair the kernel state) → stop
+ *
+ * It ends when its signal fires, when the lease is lost or evicted, or when a step that it cannot do
+ * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
+ * subnet file and the peers' knowledge of us stay, as flannel leaves them.
+ */
+import { Dataplane, UDP_OVERHEAD } from '../dataplane/index.js'
+import { acquireLease } from './acquire.js'
+import { parseUdpBackend, requireBackendType } from './backend-config.js'
+import { describeError, HeddleError } from './errors.js'
+import { readAddresses, readRoutes, reconcile } from './host/apply.js'
+import { chooseInterface, type ChosenInterface } from './host/interface.js'
+import { desiredForUdp, type HostState } from './host/state.js'
+import { LeaseKeeper } from './keeper.js'
+import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
+import { LeaseWatcher } from './lease-watcher.js'
+import type { Logger } from './log.js'
+import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
+import { Peers } from './peers.js'
+import { formatAddr4, formatPrefix4 } from './prefix.js'
+import type { Status } from './status.js'
+import { isAborted, sleep } from './store/abort.js'
+import type { SubnetStore } from './store/store.js'
+import { writeSubnetFile } from './subnet-file.js'
+import { VERSION } from './version.js'
+
+/** Pause between attempts to read a usable network configuration, as flannel. */
+const CONFIG_RETRY_MS = 1000
+/** Period of the comparison of the kernel's state with what it should be. */
+const REPAIR_PERIOD_MS = 5000
+
+export interface AgentOptions {
+  readonly store: SubnetStore
+  /** Values of --iface, in order. */
+  readonly ifaces: readonly string[]
+  /** Value of --public-ip, null = not given. */
+  readonly publicIP: string | null
+  readonly subnetFile: string
+  /** The subnet of last time, read back from the subnet file. */
+  readonly previous: LeaseSubnet | null
+  readonly ipMasq: boolean
+  readonly leaseTtlMs: number
+  readonly renewMarginMs: number
+  readonly busyPollUs: number
+  readonly log: Logger
+  /** Called once, when subnet.env is written and packets flow. */
+  readonly onReady: () => void
+}
+
+/** What is known once the devices are open and the lease is ours. */
+interface Running {
+  readonly config: NetworkConfig
+  readonly external: ChosenInterface
+  readonly dataplane: Dataplane
+  readonly keeper: LeaseKeeper
+  readonly peers: Peers
+  readonly port: number
+  readonly mtu: number
+}
+
+export class Agent {
+  private readonly options: AgentOptions
+  private readonly startedAt = new Date().toISOString()
+  private running: Running | null = null
+  private isReady = false
+  private isStoreReachable = true
+  private skippedKeys = 0
+
+  constructor(options: AgentOptions) {
+    this.options = options
+  }
+
+  /**
+   * Runs until the signal fires.
+   * @throws HeddleError for everything that ends the daemon by itself
+   */
+  async run(signal: AbortSignal): Promise<void> {
+    const { log } = this.options
+    const config = await this.fetchConfig(signal)
+    if (config === null) return
+    requireBackendType(config)
+    const { port } = parseUdpBackend(config)
+    const external = await this.findInterface()
+    const mtu = external.mtu - UDP_OVERHEAD
+    const dataplane = this.openDataplane(external, port)
+    try {
+      const attrs = udpAttrs(external)
+      const lease = await this.acquire(config, attrs, signal)
+      const keeper = this.createKeeper(lease, attrs)
+      const peers = new Peers(dataplane, lease.subnet, port, log)
+      this.running = { config, external, dataplane, keeper, peers, port, mtu }
+      const desired = desiredForUdp(dataplane.device, mtu, config.ipv4.network, lease.subnet.v4)
+      await this.applyState(desired)
+      await this.forward(this.running, desired, signal)
+    } finally {
+      await dataplane.close()
+    }
+  }
+
+  /** The daemon's status, null before the lease is ours. */
+  status(): Status | null {
+    if (this.running === null) return null
+    const { config, external, dataplane, keeper, peers, port, mtu } = this.running
+    const report = dataplane.report()
+    const { lease } = keeper
+    return {
+      version: VERSION,
+      pid: process.pid,
+      state: this.isReady ? 'ready' : 'starting',
+      startedAt: this.startedAt,
+      store: { description: this.options.store.description, isReachable: this.isStoreReachable },
+      backend: { type: config.backend.type, port },
+      device: { name: dataplane.device, mtu, receiveBuffer: report.receiveBuffer },
+      network: formatPrefix4(config.ipv4.network),
+      lease: {
+        subnet: formatSubnet(lease.subnet),
+        publicIP: external.externalAddress,
+        expiresAt: lease.expiresAt === null ? null : new Date(lease.expiresAt).toISOString(),
+      },
+      peers: peers.describe(),
+      routes: report.routes,
+      skippedKeys: this.skippedKeys,
+      counters: report.counters,
+    }
+  }
+
+  /** The store tells of its connection; shown in the status and, on changes, in the log. */
+  noteConnection(isUp: boolean, detail: string): void {
+    this.isStoreReachable = isUp
+    if (isUp) this.options.log.info(`store reachable again: ${detail}`)
+    else this.options.log.warn(`store not reachable, forwarding goes on as last told: ${detail}`)
+  }
+
+  /** The store skipped something that is no lease. */
+  noteSkip(what: string, why: string): void {
+    this.skippedKeys++
+    this.options.log.warn(`ignoring ${what}: ${why}`)
+  }
+
+  /** Reads the network configuration, trying again until there is a valid one; null = stopped. */
+  private async fetchConfig(signal: AbortSignal): Promise<NetworkConfig | null> {
+    const { store, log } = this.options
+    let last = ''
+    while (!signal.aborted) {
+      try {
+        const text = await store.readConfig(signal)
+        if (text === null) throw new HeddleError('HEDDLE_CONFIG', 'nobody has written it yet')
+        const config = parseNetworkConfig(text)
+        log.info(`Found network config - Backend type: ${config.backend.type}`)
+        return config
+      } catch (error) {
+        const fault = describeError(error)
+        if (fault !== last && !isAborted(signal)) {
+          log.error(`Couldn't fetch network config: ${fault} (trying every second)`)
+        }
+        last = fault
+      }
+      await sleep(CONFIG_RETRY_MS, signal).catch(() => undefined)
+    }
+    return null
+  }
+
+  private async findInterface(): Promise<ChosenInterface> {
+    const [interfaces, routes] = await Promise.all([readAddresses(), readRoutes(4)])
+    const { ifaces, publicIP, log } = this.options
+    const chosen = chooseInterface({ interfaces, routes, ifaces, publicIP })
+    for (const note of chosen.notes) log.info(note)
+    return chosen
+  }
+
+  private openDataplane(external: ChosenInterface, port: number): Dataplane {
+    try {
+      return new Dataplane({
+        device: 'flannel%d',
+        bindAddress: external.address,
+        port,
+        busyPollUs: this.options.busyPollUs,
+      })
+    } catch (error) {
+      throw openError(error, external.address, port)
+    }
+  }
+
+  private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
+    const { store, previous, leaseTtlMs, log } = this.options
+    return acquireLease({ store, config, attrs, previous, ttlMs: leaseTtlMs, log }, signal)
+  }
+
+  private createKeeper(lease: Lease, attrs: LeaseAttrs): LeaseKeeper {
+    const { store, leaseTtlMs, renewMarginMs, log } = this.options
+    return new LeaseKeeper(lease, {
+      store,
+      attrs,
+      ttlMs: leaseTtlMs,
+      marginMs: renewMarginMs,
+      log,
+    })
+  }
+
+  /** Brings the kernel to the desired state; somebody else's route in the way is an error. */
+  private async applyState(desired: HostState): Promise<void> {
+    const { changes, conflicts } = await reconcile(desired)
+    for (const change of changes) this.options.log.verbose(1, `applied ${JSON.stringify(change)}`)
+    const conflict = conflicts[0]
+    if (conflict !== undefined) {
+      throw new HeddleError(
+        'HEDDLE_APPLY',
+        `the route to ${conflict.wanted.destination} leads to ${conflict.found.device}, not to ${conflict.wanted.device}; if nothing needs it, remove it: ip route del ${conflict.found.destination} dev ${conflict.found.device}`,
+      )
+    }
+  }
+
+  /** Starts the engine, tells the world, and keeps everything up until something ends it. */
+  private async forward(running: Running, desired: HostState, signal: AbortSignal): Promise<void> {
+    const { dataplane, keeper, config, mtu } = running
+    const { subnet } = keeper.lease
+    const over = new AbortController()
+    const both = AbortSignal.any([signal, over.signal])
+    dataplane.addLocal(subnet.v4)
+    const engineDied = new Promise<never>((_resolve, reject) => {
+      dataplane.start(formatAddr4(subnet.v4.addr), mtu, (error) => {
+        reject(
+          new HeddleError('HEDDLE_ENGINE', `the engine died: ${describeError(error)}`, {
+            cause: error,
+          }),
+        )
+      })
+    })
+    const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
+    try {
+      const failed = Promise.race([engineDied, ...chores])
+      failed.catch(() => undefined)
+      await this.announce(config, subnet, mtu)
+      await failed
+    } finally {
+      this.isReady = false
+      over.abort()
+      engineDied.catch(() => undefined)
+      await Promise.allSettled(chores)
+    }
+  }
+
+  /** Writes subnet.env and reports readiness. A file that cannot be written leaves us unready. */
+  private async announce(config: NetworkConfig, subnet: LeaseSubnet, mtu: number): Promise<void> {
+    const { subnetFile, ipMasq, log, onReady } = this.options
+    try {
+      await writeSubnetFile(subnetFile, {
+        network: config.ipv4.network,
+        ipv6Network: config.ipv6?.network ?? null,
+        subnet,
+        mtu,
+        ipMasq,
+      })
+    } catch (error) {
+      log.warn(`Failed to write subnet file ${subnetFile}: ${describeError(error)}`)
+      return
+    }
+    log.info(`Wrote subnet file to ${subnetFile}`)
+    this.isReady = true
+    log.info('flannel is ready')
+    onReady()
+  }
+
+  /** Follows the leases of the network: peers into the table, the own one to its keeper. */
+  private async watch(running: Running, signal: AbortSignal): Promise<void> {
+    const { keeper, peers } = running
+    const watcher = new LeaseWatcher(keeper.lease.subnet)
+    this.options.log.info('Watching for new subnet leases')
+    for await (const event of this.options.store.watch(signal)) {
+      const changes = watcher.apply(event)
+      peers.apply(changes)
+      if (changes.own !== null) {
+        await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
+      }
+    }
+  }
+
+  /** Puts back what somebody else removed from the kernel. */
+  private async repair(desired: HostState, signal: AbortSignal): Promise<void> {
+    let last = ''
+    for (;;) {
+      await sleep(REPAIR_PERIOD_MS, signal).catch(() => undefined)
+      if (signal.aborted) return
+      let fault = ''
+      try {
+        await this.applyState(desired)
+      } catch (error) {
+        fault = describeError(error)
+      }
+      if (fault !== last && fault !== '') this.options.log.error(`repair: ${fault}`)
+      last = fault
+    }
+  }
+}
+
+/** What a host publishes with the `udp` backend: its address, nothing else. */
+function udpAttrs(external: ChosenInterface): LeaseAttrs {
+  return { publicIP: external.externalAddress, publicIPv6: null, backendType: '' }
+}
+
+/** The kernel refused a device or socket: says which one and what to do about it. */
+function openError(error: unknown, address: string, port: number): HeddleError {
+  const { code, syscall } = error as { code?: string; syscall?: string }
+  const what = describeError(error)
+  switch (code) {
+    case 'EADDRINUSE':
+      return new HeddleError(
+        'HEDDLE_BUSY',
+        `UDP ${address}:${String(port)} is taken; another heddled or flanneld runs here, or set Backend.Port (ss -ulpn shows who)`,
+        { cause: error },
+      )
+    case 'EPERM':
+    case 'EACCES':
+      return new HeddleError(
+        'HEDDLE_PERMISSION',
+        `${syscall ?? 'open'} is not permitted: run as root, or with CAP_NET_ADMIN and CAP_NET_RAW`,
+        { cause: error },
+      )
+    case 'ENOENT':
+    case 'ENODEV':
+    case 'ENXIO':
+      return new HeddleError(
+        'HEDDLE_DEVICE',
+        `/dev/net/tun cannot be opened (${what}): modprobe tun, or give the container the device (--device /dev/net/tun)`,
+        { cause: error },
+      )
+    default:
+      return new HeddleError('HEDDLE_DEVICE', `cannot open the devices: ${what}`, { cause: error })
+  }
+}

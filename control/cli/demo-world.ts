@@ -1,0 +1,96 @@
+/**
+ * What the demo looks at: two hosts of a lab, a running heddled on each, two pods on each bridge.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { HeddleError } from '../errors.js'
+import type { Host, Pod } from '../lab/host.js'
+import type { Lab } from '../lab/lab.js'
+import type { ManagedProcess } from '../lab/process.js'
+import type { SubnetEnv } from '../lab/subnet-env.js'
+import { type Status, readStatus } from '../status.js'
+
+/** The network that the demo's hosts share; small subnets are carved out of it by flannel's defaults. */
+export const NETWORK_CONFIG = { Network: '10.5.0.0/16', Backend: { Type: 'udp' } }
+
+/** A host with what runs on it. */
+export interface Site {
+  readonly host: Host
+  readonly daemon: ManagedProcess
+  readonly pods: readonly [Pod, Pod]
+}
+
+export type StoreKind = 'file' | 'etcd'
+
+const START_MS = 20_000
+
+/** Arguments that point a daemon at the store, which this call fills with the network configuration. */
+export async function openStore(
+  lab: Lab,
+  kind: StoreKind,
+): Promise<{ store: string | null; args: string[]; description: string }> {
+  const config = JSON.stringify(NETWORK_CONFIG)
+  if (kind === 'etcd') {
+    const etcd = await lab.startEtcd()
+    await etcd.put('/coreos.com/network/config', config)
+    const args = [`--etcd-endpoints=${etcd.endpoint}`]
+    return { store: null, args, description: `etcd at ${etcd.endpoint}` }
+  }
+  const directory = join(lab.dir, 'store')
+  mkdirSync(directory)
+  writeFileSync(join(directory, 'config'), `${config}\n`)
+  const store = `file:${directory}`
+  return { store, args: [], description: `the embedded store in ${directory}` }
+}
+
+/**
+ * Starts the daemon and, from the subnet.env it writes, the bridge and two pods.
+ * @throws HeddleError HEDDLE_ENGINE with the daemon's log when it ends or stays silent
+ */
+export async function bringUp(
+  host: Host,
+  store: string | null,
+  args: readonly string[],
+): Promise<Site> {
+  const daemon = await host.startDaemon(store, args)
+  const env = await envOf(host, daemon)
+  await host.addBridge(env)
+  return { host, daemon, pods: [await host.addPod(), await host.addPod()] }
+}
+
+async function envOf(host: Host, daemon: ManagedProcess): Promise<SubnetEnv> {
+  const ended = new AbortController()
+  void daemon.exited.then(() => {
+    ended.abort()
+  })
+  try {
+    return await host.subnetEnv(START_MS, ended.signal)
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    const log = daemon.stderr().trimEnd().split('\n').slice(-12).join('\n')
+    const what = daemon.running ? `heddled does not come up: ${why}` : 'heddled has ended'
+    throw new HeddleError('HEDDLE_ENGINE', `${what}; its log ends\n${log}`, { cause })
+  }
+}
+
+/**
+ * Waits until every daemon is ready and has a route to every other.
+ * @returns the daemons' status, in the order of the sites
+ * @throws  HeddleError HEDDLE_ABORTED when the time is up
+ */
+export async function untilJoined(sites: readonly Site[]): Promise<Status[]> {
+  const deadline = Date.now() + START_MS
+  for (;;) {
+    const all = await Promise.allSettled(sites.map(({ host }) => readStatus(host.subnetFile)))
+    const known = all.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
+    const isJoined = known.every((status) => status.routes === sites.length - 1)
+    if (known.length === sites.length && isJoined) return known
+    if (Date.now() > deadline) {
+      const seen = known.map((status) => `${status.lease.subnet}: ${status.routes} routes`)
+      const what = seen.join(', ') || 'no daemon answers'
+      throw new HeddleError('HEDDLE_ABORTED', `the hosts have not found each other: ${what}`)
+    }
+    await sleep(50)
+  }
+}

@@ -1,0 +1,50 @@
+#!/usr/bin/env node
+/**
+ * `heddle`: the tools around the daemon. Each command is a function of its own file.
+ */
+import { demo } from './demo.js'
+import { replay } from './replay.js'
+import { status } from './status.js'
+import { VERSION } from '../version.js'
+
+/** Where a command writes; tests hand in their own. */
+export interface CommandIo {
+  readonly stdout: NodeJS.WritableStream
+  readonly stderr: NodeJS.WritableStream
+}
+
+const COMMANDS: Readonly<
+  Record<string, { what: string; run: (argv: string[], io: CommandIo) => Promise<number> }>
+> = {
+  demo: { what: 'two hosts on this machine, with real traffic', run: demo },
+  replay: {
+    what: 'run a capture through the engine and see what becomes of each packet',
+    run: replay,
+  },
+  status: { what: 'what a running heddled is doing', run: status },
+}
+
+function usage(): string {
+  const list = Object.entries(COMMANDS).map(([name, c]) => `  ${name.padEnd(8)} ${c.what}`)
+  return `usage: heddle COMMAND [options]\n\n${list.join('\n')}\n\n\`heddle COMMAND --help\` tells a command's options.\n`
+}
+
+async function main(argv: string[], io: CommandIo): Promise<number> {
+  const [name, ...rest] = argv
+  if (name === '--version') {
+    io.stdout.write(`heddle ${VERSION}\n`)
+    return 0
+  }
+  if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
+    io.stdout.write(usage())
+    return name === undefined ? 2 : 0
+  }
+  const command = COMMANDS[name]
+  if (command === undefined) {
+    io.stderr.write(`heddle: there is no command "${name}"\n${usage()}`)
+    return 2
+  }
+  return command.run(rest, io)
+}
+
+process.exitCode = await main(process.argv.slice(2), process)

@@ -1,0 +1,102 @@
+/**
+ * System packages: what is needed for which job, and their installation where there is apt.
+ *
+ * etcd-server starts a service when it is installed. Heddle wants the program, not the service: while
+ * apt works, policy-rc.d forbids starting anything, and afterwards the service is disabled.
+ */
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
+import { StepError, runQuietly, step, which } from './step.mjs'
+
+const POLICY = '/usr/sbin/policy-rc.d'
+
+/** `command` or `file` shows that it is there; `name` is Debian's, `what` everybody's. */
+const NEEDED = {
+  demo: [
+    { name: 'gcc', command: 'cc', what: 'a C compiler (cc)' },
+    { name: 'libc6-dev', file: '/usr/include/stdio.h', what: 'the headers of the C library' },
+    {
+      name: 'linux-libc-dev',
+      file: '/usr/include/linux/if_tun.h',
+      what: 'the Linux kernel headers for programs',
+    },
+    { name: 'iproute2', command: 'ip', what: 'iproute2 (ip)' },
+    { name: 'iputils-ping', command: 'ping', what: 'ping of iputils' },
+    { name: 'tcpdump', command: 'tcpdump', what: 'tcpdump' },
+  ],
+  etcd: [
+    { name: 'etcd-server', command: 'etcd', what: 'etcd 3.3 or newer' },
+    { name: 'etcd-client', command: 'etcdctl', what: 'etcdctl 3.3 or newer' },
+  ],
+  test: [{ name: 'tshark', command: 'tshark', what: 'tshark of Wireshark' }],
+}
+
+const APT = ['-y', '-q', '-o', 'DPkg::Lock::Timeout=120']
+
+function isThere({ command, file }) {
+  return command === undefined ? existsSync(file) : which(command) !== null
+}
+
+/**
+ * Makes sure that the packages of some groups are installed.
+ * @param groups  keys of NEEDED
+ * @throws StepError with the list of what to install, where there is no apt or no right to use it
+ */
+export async function installSystemPackages(groups) {
+  const missing = groups.flatMap((group) => NEEDED[group]).filter((item) => !isThere(item))
+  if (missing.length === 0) return
+  const names = missing.map(({ name }) => name)
+  if (which('apt-get') === null || process.getuid() !== 0) {
+    const list = missing.map(({ what }) => `  - ${what}`).join('\n')
+    const how =
+      which('apt-get') === null
+        ? 'with the package manager of this system'
+        : `:\n  sudo apt-get install ${names.join(' ')}`
+    throw new StepError(
+      `this machine lacks\n${list}\nPlease install ${how}`.replace('install :', 'install it:'),
+    )
+  }
+  await step(`installing ${names.join(', ')}`, () => withoutServices(() => install(names)))
+  const still = missing.filter((item) => !isThere(item))
+  if (still.length > 0) {
+    throw new StepError(
+      `apt installed ${names.join(', ')}, but still missing: ${still.map(({ what }) => what).join(', ')}`,
+    )
+  }
+}
+
+async function install(names) {
+  const env = { DEBIAN_FRONTEND: 'noninteractive' }
+  const apt = (...args) => runQuietly('apt-get', [...APT, ...args], env)
+  const packages = ['install', '--no-install-recommends', ...names]
+  const first = await apt(...packages)
+  if (first.code === 0) return first
+  // Package lists that are missing or too old look like this; any other fault will come back.
+  const update = await apt('update')
+  return update.code === 0 ? apt(...packages) : update
+}
+
+async function withoutServices(work) {
+  const ours = !existsSync(POLICY)
+  const hadEtcd = which('etcd') !== null
+  const tidy = () => {
+    if (ours) rmSync(POLICY, { force: true })
+  }
+  const interrupted = () => process.exit(130)
+  process.once('exit', tidy)
+  process.once('SIGINT', interrupted)
+  process.once('SIGTERM', interrupted)
+  // invoke-rc.d(8): exit code 101 means that the action is forbidden.
+  if (ours) writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
+  try {
+    const result = await work()
+    if (!hadEtcd && which('systemctl') !== null) {
+      await runQuietly('systemctl', ['disable', '--now', 'etcd.service'])
+    }
+    return result
+  } finally {
+    tidy()
+    process.off('exit', tidy)
+    process.off('SIGINT', interrupted)
+    process.off('SIGTERM', interrupted)
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * `heddle status`: what a running daemon is doing, as text for people or JSON for programs.
+ */
+import { parseArgs } from 'node:util'
+import { isHeddleError } from '../errors.js'
+import { DEFAULT_SUBNET_FILE } from '../options.js'
+import { readStatus, type Status } from '../status.js'
+import type { CommandIo } from './heddle.js'
+
+const USAGE = `usage: heddle status [--subnet-file FILE] [--json]
+
+  --subnet-file FILE  the instance to ask, by its subnet file (default ${DEFAULT_SUBNET_FILE})
+  --json              print the daemon's status document
+`
+
+/** Runs the command. @returns the exit code: 0, 1 = no daemon answers, 2 = wrong arguments */
+export async function status(argv: readonly string[], io: CommandIo): Promise<number> {
+  let values
+  try {
+    values = parseArgs({
+      args: [...argv],
+      options: {
+        'subnet-file': { type: 'string', default: DEFAULT_SUBNET_FILE },
+        json: { type: 'boolean', default: false },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values
+  } catch (error) {
+    io.stderr.write(`heddle status: ${(error as Error).message}\n${USAGE}`)
+    return 2
+  }
+  if (values.help) {
+    io.stdout.write(USAGE)
+    return 0
+  }
+  try {
+    const document = await readStatus(values['subnet-file'])
+    io.stdout.write(values.json ? JSON.stringify(document, null, 2) + '\n' : formatStatus(document))
+    return 0
+  } catch (error) {
+    if (!isHeddleError(error)) throw error
+    io.stderr.write(`heddle status: ${error.message}\n`)
+    return 1
+  }
+}
+
+/** The status as lines of text; verdicts that never occurred are left out. */
+export function formatStatus(s: Status): string {
+  const lines = [
+    `heddled ${s.version}  pid ${String(s.pid)}  ${s.state} since ${s.startedAt}`,
+    `store     ${s.store.description}  ${s.store.isReachable ? 'reachable' : 'NOT REACHABLE'}`,
+    `network   ${s.network}  backend ${s.backend.type}, port ${String(s.backend.port)}`,
+    `lease     ${s.lease.subnet}  as ${s.lease.publicIP}  ${expiry(s.lease.expiresAt)}`,
+    `device    ${s.device.name}  mtu ${String(s.device.mtu)}  receive buffer ${String(s.device.receiveBuffer)} bytes`,
+    `routes    ${String(s.routes)}${s.skippedKeys > 0 ? `  (${String(s.skippedKeys)} keys of the store skipped as unreadable)` : ''}`,
+    '',
+    ...table([
+      ['PEER SUBNET', 'HOST', 'KNOWN FOR', 'LEASE'],
+      ...s.peers.map((p) => [p.subnet, p.publicIP, duration(p.ageSeconds), expiry(p.expiresAt)]),
+    ]),
+  ]
+  for (const direction of ['egress', 'ingress'] as const) {
+    const report = s.counters[direction]
+    lines.push('', `${direction}: ${String(report.read)} packets read`)
+    lines.push(
+      ...table(
+        Object.entries(report.verdicts)
+          .filter(([name, v]) => v.packets > 0 || name === 'forward')
+          .map(([name, v]) => [
+            `  ${name}`,
+            `${String(v.packets)} packets`,
+            `${String(v.bytes)} bytes`,
+          ]),
+      ),
+    )
+  }
+  const gauges = Object.entries(s.counters.gauges).filter(([name]) => !name.endsWith('_read'))
+  lines.push('', ...table(gauges.map(([name, n]) => [name, String(n)])))
+  return lines.join('\n') + '\n'
+}
+
+function expiry(at: string | null): string {
+  return at === null ? 'does not expire' : `expires ${at}`
+}
+
+function duration(seconds: number): string {
+  if (seconds < 120) return `${String(Math.round(seconds))} s`
+  if (seconds < 7200) return `${String(Math.round(seconds / 60))} min`
+  return `${String(Math.round(seconds / 3600))} h`
+}
+
+/** Columns padded to their widest cell. */
+function table(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = []
+  for (const row of rows)
+    row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, cell.length)))
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
+}

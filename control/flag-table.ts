@@ -1,0 +1,150 @@
+/**
+ * Every flag of heddled: flannel's whole set and Heddle's own, with type, default and state.
+ *
+ * options.ts reads it for parsing and for refusing what is not built, usage.ts for `--help`, and
+ * docs/OPERATIONS.md is checked against it.
+ */
+import type { FlagSpec, FlagValue } from './flags.js'
+
+export const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env'
+
+export interface Flag extends FlagSpec {
+  readonly byDefault: FlagValue
+  /** One or two lines for `--help`. */
+  readonly help: string
+  /** Whose flag it is. */
+  readonly origin: 'flannel' | 'heddle'
+  /** Values that ask for nothing; any other explicit value is refused. Absent = built. */
+  readonly unbuiltUnless?: readonly FlagValue[]
+  /** Never printed with its value. */
+  readonly isSecret?: boolean
+  /** Left out of `--help`: for tests. */
+  readonly isHidden?: boolean
+}
+
+function flannel(
+  name: string,
+  type: Flag['type'],
+  byDefault: FlagValue,
+  help: string,
+  more: Partial<Flag> = {},
+): Flag {
+  return { name, type, byDefault, help, origin: 'flannel', ...more }
+}
+
+/** A flag of flannel's that is not built yet; `off` are the values that ask for nothing. */
+function unbuilt(
+  name: string,
+  type: Flag['type'],
+  byDefault: FlagValue,
+  help: string,
+  off: readonly FlagValue[] = [byDefault],
+): Flag {
+  return flannel(name, type, byDefault, help, { unbuiltUnless: off })
+}
+
+function own(
+  name: string,
+  type: Flag['type'],
+  byDefault: FlagValue,
+  help: string,
+  more: Partial<Flag> = {},
+): Flag {
+  return { name, type, byDefault, help, origin: 'heddle', ...more }
+}
+
+const ETCD_ENDPOINTS = 'http://127.0.0.1:4001,http://127.0.0.1:2379'
+
+/** In the order of `--help`. */
+export const FLAGS: readonly Flag[] = [
+  flannel('etcd-endpoints', 'string', ETCD_ENDPOINTS, 'etcd servers, separated by commas'),
+  flannel('etcd-prefix', 'string', '/coreos.com/network', 'key prefix of this network in etcd'),
+  flannel('etcd-keyfile', 'string', '', 'private key for etcd; needs --etcd-certfile'),
+  flannel('etcd-certfile', 'string', '', 'client certificate for etcd; needs --etcd-keyfile'),
+  flannel('etcd-cafile', 'string', '', 'certificate authority that signed the etcd servers'),
+  flannel('etcd-username', 'string', '', 'user for etcd'),
+  flannel('etcd-password', 'string', '', 'password for etcd', { isSecret: true }),
+  flannel(
+    'iface',
+    'strings',
+    [],
+    'interface of the underlay, by name or IPv4 address; may be repeated, the first that fits is taken',
+  ),
+  flannel(
+    'public-ip',
+    'string',
+    '',
+    'IPv4 address that peers are told; without --iface it also chooses the interface',
+  ),
+  flannel(
+    'subnet-file',
+    'string',
+    DEFAULT_SUBNET_FILE,
+    'where the subnet and the MTU are written; names this instance',
+  ),
+  flannel(
+    'subnet-lease-renew-margin',
+    'int',
+    60,
+    'minutes before its expiry at which the lease is renewed, 1 to 1439',
+  ),
+  flannel('healthz-ip', 'string', '0.0.0.0', 'address of the health server'),
+  flannel('healthz-port', 'int', 0, 'port of the health server; 0 = none'),
+  flannel('version', 'bool', false, 'print the version on stderr and exit'),
+  flannel('v', 'int', 0, 'verbosity of the log'),
+
+  unbuilt('iface-regex', 'strings', [], 'interface whose address or name matches'),
+  unbuilt('iface-can-reach', 'string', '', 'interface that routes to this address'),
+  unbuilt('public-ipv6', 'string', '', 'IPv6 address that peers are told'),
+  unbuilt('ip-masq', 'bool', false, 'masquerade traffic that leaves the network'),
+  unbuilt('ip-masq-fully-random-disable', 'bool', false, 'masquerade without random-fully'),
+  unbuilt('iptables-forward-rules', 'bool', true, 'accept forwarded traffic of the network', [
+    false,
+  ]),
+  unbuilt('iptables-resync', 'int', 5, 'seconds between two checks of the firewall rules', [0]),
+  unbuilt('ip-blackhole-route', 'bool', false, 'blackhole unused addresses of the own subnet'),
+  unbuilt('kube-subnet-mgr', 'bool', false, 'take leases from Kubernetes'),
+  unbuilt('kube-api-url', 'string', '', 'address of the Kubernetes API'),
+  unbuilt('kubeconfig-file', 'string', '', 'credentials for the Kubernetes API'),
+  unbuilt(
+    'kube-annotation-prefix',
+    'string',
+    'flannel.alpha.coreos.com',
+    'prefix of the node annotations',
+  ),
+  unbuilt(
+    'net-config-path',
+    'string',
+    '/etc/kube-flannel/net-conf.json',
+    'network configuration with Kubernetes',
+  ),
+  unbuilt(
+    'set-node-network-unavailable',
+    'bool',
+    true,
+    'set the node condition NetworkUnavailable with Kubernetes',
+    [true, false],
+  ),
+  unbuilt('vmodule', 'string', '', 'verbosity by file'),
+  unbuilt('log_backtrace_at', 'string', '', 'print a stack at this file:line', ['', ':0']),
+
+  own(
+    'store',
+    'string',
+    'etcd',
+    'where leases are kept: etcd, or file:DIR for the daemons of one machine',
+  ),
+  own('log-format', 'string', 'klog', 'klog, or json for one object a line'),
+  own(
+    'busy-poll-us',
+    'int',
+    50,
+    'microseconds that the engine looks for packets before it sleeps, 0 to 1000',
+  ),
+  own('lease-ttl-seconds', 'int', 86400, 'lifetime of the lease', { isHidden: true }),
+]
+
+/** Environment variable that sets a flag which the command line does not. */
+export function environmentName(flag: Flag): string {
+  return `FLANNELD_${flag.name.toUpperCase().replaceAll('-', '_')}`
+}

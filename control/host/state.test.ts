@@ -1,0 +1,92 @@
+/**
+ * Desired kernel state and its difference from what is there: tables of both.
+ */
+import t from 'tap'
+import { parsePrefix4 } from '../prefix.js'
+import { desiredForUdp, difference, type Change, type HostState } from './state.js'
+
+const desired = desiredForUdp(
+  'flannel0',
+  1472,
+  parsePrefix4('10.5.0.0/16')!,
+  parsePrefix4('10.5.72.0/24')!,
+)
+
+t.same(desired, {
+  links: [{ name: 'flannel0', mtu: 1472, isUp: true }],
+  addresses: [{ device: 'flannel0', address: '10.5.72.0/32' }],
+  routes: [{ destination: '10.5.0.0/16', device: 'flannel0' }],
+})
+
+/** The host's other state, which must never be touched. */
+const others: HostState = {
+  links: [
+    { name: 'lo', mtu: 65536, isUp: true },
+    { name: 'eth0', mtu: 1500, isUp: true },
+  ],
+  addresses: [{ device: 'eth0', address: '172.30.0.11/24' }],
+  routes: [
+    { destination: '0.0.0.0/0', device: 'eth0' },
+    { destination: '172.30.0.0/24', device: 'eth0' },
+  ],
+}
+
+function withOthers(state: Partial<HostState>): HostState {
+  return {
+    links: [...others.links, ...(state.links ?? [])],
+    addresses: [...others.addresses, ...(state.addresses ?? [])],
+    routes: [...others.routes, ...(state.routes ?? [])],
+  }
+}
+
+const add: Change = {
+  kind: 'address-add',
+  address: { device: 'flannel0', address: '10.5.72.0/32' },
+}
+const set: Change = { kind: 'link-set', link: { name: 'flannel0', mtu: 1472, isUp: true } }
+const route: Change = {
+  kind: 'route-add',
+  route: { destination: '10.5.0.0/16', device: 'flannel0' },
+}
+
+const cases: readonly { name: string; actual: HostState; want: readonly Change[] }[] = [
+  { name: 'everything is there', actual: withOthers(desired), want: [] },
+  {
+    name: 'a fresh device: address, link, route, in this order',
+    actual: withOthers({ links: [{ name: 'flannel0', mtu: 1500, isUp: false }] }),
+    want: [add, set, route],
+  },
+  {
+    name: 'the link was set down',
+    actual: withOthers({ ...desired, links: [{ name: 'flannel0', mtu: 1472, isUp: false }] }),
+    want: [set],
+  },
+  {
+    name: 'the MTU was changed',
+    actual: withOthers({ ...desired, links: [{ name: 'flannel0', mtu: 1400, isUp: true }] }),
+    want: [set],
+  },
+  { name: 'the address is gone', actual: withOthers({ ...desired, addresses: [] }), want: [add] },
+  { name: 'the route is gone', actual: withOthers({ ...desired, routes: [] }), want: [route] },
+  {
+    name: 'a stranger address on our device goes',
+    actual: withOthers({
+      ...desired,
+      addresses: [...desired.addresses, { device: 'flannel0', address: '10.5.9.0/32' }],
+    }),
+    want: [{ kind: 'address-remove', address: { device: 'flannel0', address: '10.5.9.0/32' } }],
+  },
+]
+for (const { name, actual, want } of cases) {
+  t.test(name, async (t) => {
+    t.same(difference(desired, actual), { changes: want, conflicts: [] })
+  })
+}
+
+t.test("somebody else's route for the network is a conflict, not a change", async (t) => {
+  const found = { destination: '10.5.0.0/16', device: 'eth0' }
+  t.same(difference(desired, withOthers({ ...desired, routes: [found] })), {
+    changes: [],
+    conflicts: [{ wanted: desired.routes[0], found }],
+  })
+})

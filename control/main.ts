@@ -1,0 +1,160 @@
+#!/usr/bin/env node
+/**
+ * `heddled`: command line, environment, signals and exit codes around the agent.
+ *
+ * Exit codes: 0 = stopped by a signal, evicted by an operator, help or version; 1 = an error that
+ * the daemon cannot live with; 2 = wrong flags.
+ */
+import { mkdirSync } from 'node:fs'
+import { dirname } from 'node:path'
+import { sendUnixDatagram } from '../dataplane/index.js'
+import { Agent } from './agent.js'
+import { describeError, HeddleError, isHeddleError } from './errors.js'
+import { startHealthServer } from './health.js'
+import { lockInstance } from './instance.js'
+import { createLogger, type Logger } from './log.js'
+import { parseOptions, type Options, type ParsedOptions } from './options.js'
+import { createNotify } from './sd-notify.js'
+import { serveStatus } from './status.js'
+import { createFileStore } from './store/file.js'
+import { createEtcdStore } from './store/etcd.js'
+import type { StoreObserver, SubnetStore } from './store/store.js'
+import { readPreviousSubnet } from './subnet-file.js'
+import { usageText } from './usage.js'
+import { VERSION } from './version.js'
+
+const EXIT_FATAL = 1
+const EXIT_USAGE = 2
+
+/** How long open connections may hold up the end of the process. */
+const LINGER_MS = 3000
+
+async function main(): Promise<number> {
+  let parsed: ParsedOptions
+  try {
+    parsed = parseOptions(process.argv.slice(2), process.env)
+  } catch (error) {
+    if (!isHeddleError(error, 'HEDDLE_USAGE')) throw error
+    process.stderr.write(`${error.message}\n\n${usageText()}`)
+    return EXIT_USAGE
+  }
+  if (parsed.action === 'help') {
+    process.stdout.write(usageText())
+    return 0
+  }
+  if (parsed.action === 'version') {
+    process.stderr.write(`${VERSION}\n`)
+    return 0
+  }
+  const { options } = parsed
+  const log = createLogger({ format: options.logFormat, verbosity: options.verbosity })
+  log.info(`CLI flags config: {${parsed.settings.join(' ')}}`)
+  for (const notice of parsed.notices) log.info(notice)
+  for (const warning of parsed.warnings) log.warn(warning)
+  try {
+    await runDaemon(options, log)
+    log.info('Exiting cleanly...')
+    return 0
+  } catch (error) {
+    if (isHeddleError(error, 'HEDDLE_LEASE_EVICTED')) {
+      log.error(error.message)
+      return 0
+    }
+    log.fatal(isHeddleError(error) ? error.message : describeUnexpected(error))
+    return EXIT_FATAL
+  }
+}
+
+/** Everything that is opened here is closed here, in the opposite order. */
+async function runDaemon(options: Options, log: Logger): Promise<void> {
+  const stop = new AbortController()
+  const closers: (() => unknown)[] = []
+  const notify = createNotify(process.env['NOTIFY_SOCKET'], sendUnixDatagram)
+  try {
+    mkdirSync(dirname(options.subnetFile), { recursive: true, mode: 0o755 })
+    closers.push(lockInstance(options.subnetFile))
+    const observer: StoreObserver = {
+      onSkip: (what, why) => {
+        agent.noteSkip(what, why)
+      },
+      onConnection: (isUp, detail) => {
+        agent.noteConnection(isUp, detail)
+      },
+    }
+    const store = openStore(options, observer)
+    closers.push(() => store.close())
+    const agent = new Agent({
+      store,
+      ifaces: options.ifaces,
+      publicIP: options.publicIP,
+      subnetFile: options.subnetFile,
+      previous: await readPreviousSubnet(options.subnetFile),
+      ipMasq: false,
+      leaseTtlMs: options.leaseTtlMs,
+      renewMarginMs: options.renewMarginMs,
+      busyPollUs: options.busyPollUs,
+      log,
+      onReady: () => {
+        isReady = true
+        const fault = notify('READY=1')
+        if (fault !== null) log.warn(fault)
+      },
+    })
+    let isReady = false
+    log.info(`Created subnet manager: ${store.description}`)
+    onSignals(stop, log)
+    if (options.healthz !== null) {
+      const health = await startHealthServer(options.healthz, () => isReady)
+      closers.push(() => health.close())
+    }
+    const status = await serveStatus(options.subnetFile, () => agent.status())
+    closers.push(() => status.close())
+    await agent.run(stop.signal)
+  } finally {
+    for (const close of closers.reverse()) await close()
+  }
+}
+
+/** SIGINT and SIGTERM stop the daemon once; the second one kills it, as the handlers are gone then. */
+function onSignals(stop: AbortController, log: Logger): void {
+  log.info('Installing signal handlers')
+  const handler = (signal: NodeJS.Signals): void => {
+    process.off('SIGINT', handler)
+    process.off('SIGTERM', handler)
+    log.info(`${signal}: shutdownHandler sent cancel signal...`)
+    stop.abort()
+  }
+  process.on('SIGINT', handler)
+  process.on('SIGTERM', handler)
+}
+
+function openStore(options: Options, observer: StoreObserver): SubnetStore {
+  if (options.store.kind === 'file') {
+    return createFileStore({ directory: options.store.directory, observer })
+  }
+  const { endpoints, prefix, keyFile, certFile, caFile, username, password } = options.etcd
+  return createEtcdStore({
+    endpoints: [...endpoints],
+    prefix,
+    ...(keyFile === null ? {} : { keyFile }),
+    ...(certFile === null ? {} : { certFile }),
+    ...(caFile === null ? {} : { caFile }),
+    ...(username === null ? {} : { username }),
+    ...(password === null ? {} : { password }),
+    observer,
+  })
+}
+
+/** A fault of ours rather than of the world: with its stack, so that it can be mended. */
+function describeUnexpected(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? describeError(error)) : describeError(error)
+}
+
+// Data from the network or the store never gets here; a fault of ours must still end the daemon
+// with a line that says so, and not leave the engine running alone.
+process.on('unhandledRejection', (reason) => {
+  throw reason instanceof Error ? reason : new HeddleError('HEDDLE_ENGINE', String(reason))
+})
+
+process.exitCode = await main()
+setTimeout(() => process.exit(), LINGER_MS).unref()

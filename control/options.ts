@@ -1,0 +1,188 @@
+/**
+ * From command line and environment to the options of one run. Pure.
+ *
+ * The command line wins over FLANNELD_* variables, empty variables count as unset, a variable that
+ * cannot be parsed is a warning and its default stays. Whatever asks for something that is not
+ * built yet is refused, from either source; an unbuilt default that would have had an effect is
+ * one notice.
+ */
+import { isIP, isIPv4 } from 'node:net'
+import { posix } from 'node:path'
+import { HeddleError } from './errors.js'
+import { environmentName, FLAGS, type Flag } from './flag-table.js'
+import { NEEDS, parseFlags, parseFlagValue, type FlagValue } from './flags.js'
+
+export { DEFAULT_SUBNET_FILE } from './flag-table.js'
+
+export type StoreChoice =
+  { readonly kind: 'etcd' } | { readonly kind: 'file'; readonly directory: string }
+
+export interface EtcdOptions {
+  readonly endpoints: readonly string[]
+  /** Key prefix without a slash at its end. */
+  readonly prefix: string
+  /** Paths; null = not given. Key and certificate come together. */
+  readonly keyFile: string | null
+  readonly certFile: string | null
+  readonly caFile: string | null
+  /** Null = no authentication. */
+  readonly username: string | null
+  readonly password: string | null
+}
+
+export interface Options {
+  readonly store: StoreChoice
+  readonly etcd: EtcdOptions
+  /** Values of --iface in order. */
+  readonly ifaces: readonly string[]
+  /** Dotted quad, null = not given. */
+  readonly publicIP: string | null
+  readonly subnetFile: string
+  /** Time before its expiry at which the lease is renewed, ms. */
+  readonly renewMarginMs: number
+  /** Address and port of the health server, null = none. */
+  readonly healthz: { readonly ip: string; readonly port: number } | null
+  readonly verbosity: number
+  readonly logFormat: 'klog' | 'json'
+  /** Microseconds. */
+  readonly busyPollUs: number
+  readonly leaseTtlMs: number
+}
+
+export interface ParsedOptions {
+  /** `help` and `version` are done by printing; `options` then hold defaults. */
+  readonly action: 'run' | 'help' | 'version'
+  readonly options: Options
+  /** Every flag as `name=value`, secrets masked, for the log. */
+  readonly settings: readonly string[]
+  /** Defaults of flannel's that have no effect yet. */
+  readonly notices: readonly string[]
+  /** Variables and arguments that were not understood and are ignored. */
+  readonly warnings: readonly string[]
+}
+
+/**
+ * Parses the options.
+ * @param argv  arguments without program and script name
+ * @param env   as process.env
+ * @throws HeddleError HEDDLE_USAGE on a bad flag, a value out of range, or what is not built
+ */
+export function parseOptions(
+  argv: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+): ParsedOptions {
+  const { given, isHelp, rest } = parseFlags(FLAGS, argv)
+  const action = isHelp ? 'help' : given.get('version') === true ? 'version' : 'run'
+  if (action !== 'run') return { ...resolve(new Map()), action, notices: [], warnings: [] }
+  const warnings = rest.length === 0 ? [] : [`ignoring "${String(rest[0])}" and all behind it`]
+  const values = new Map(given)
+  for (const flag of FLAGS) {
+    const fromCommandLine = given.has(flag.name)
+    const variable = environmentName(flag)
+    const text = env[variable]
+    if (!fromCommandLine && text !== undefined && text !== '' && flag.name !== 'version') {
+      const value = parseFlagValue(flag, text)
+      if (value === null) warnings.push(`ignoring ${variable}="${text}": ${NEEDS[flag.type]}`)
+      else values.set(flag.name, value)
+    }
+    refuseUnbuilt(flag, values.get(flag.name), fromCommandLine ? `--${flag.name}` : variable)
+  }
+  return { ...resolve(values), action, notices: noticesOf(values), warnings }
+}
+
+function refuseUnbuilt(flag: Flag, value: FlagValue | undefined, source: string): void {
+  if (value === undefined || flag.unbuiltUnless === undefined) return
+  if (flag.unbuiltUnless.some((off) => off === value)) return
+  if (Array.isArray(value) && value.every((element) => element === '')) return
+  throw usage(`${source}=${String(value)} asks for something that is not built yet; leave it out`)
+}
+
+function noticesOf(values: ReadonlyMap<string, FlagValue>): string[] {
+  if (values.get('iptables-forward-rules') === false) return []
+  return [
+    'iptables-forward-rules=true has no effect yet: no FORWARD rule is installed, traffic of the network passes only where the FORWARD policy accepts it',
+    'iptables-resync=5 has no effect yet: there are no firewall rules to check',
+  ]
+}
+
+function usage(message: string): HeddleError {
+  return new HeddleError('HEDDLE_USAGE', message)
+}
+
+/** Options from the values given and the defaults of the table, checked. */
+function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; settings: string[] } {
+  const values = new Map(FLAGS.map((flag) => [flag.name, given.get(flag.name) ?? flag.byDefault]))
+  const text = (name: string) => String(values.get(name))
+  const optional = (name: string) => text(name) || null
+  const int = (name: string, min: number, max: number) => {
+    const value = Number(values.get(name))
+    if (value >= min && value <= max) return value
+    throw usage(`--${name}=${value} is out of range; write a number from ${min} to ${max}`)
+  }
+  const ifaces = values.get('iface')
+  const options: Options = {
+    store: parseStore(text('store')),
+    etcd: {
+      endpoints: parseEndpoints(text('etcd-endpoints')),
+      prefix: parsePrefix(text('etcd-prefix')),
+      keyFile: optional('etcd-keyfile'),
+      certFile: optional('etcd-certfile'),
+      caFile: optional('etcd-cafile'),
+      username: optional('etcd-username'),
+      password: optional('etcd-password'),
+    },
+    ifaces: Array.isArray(ifaces) ? ifaces.map(String).filter((iface) => iface !== '') : [],
+    publicIP: optional('public-ip'),
+    subnetFile: text('subnet-file'),
+    renewMarginMs: int('subnet-lease-renew-margin', 1, 1439) * 60_000,
+    healthz: parseHealthz(text('healthz-ip'), int('healthz-port', -Infinity, 65535)),
+    verbosity: int('v', -Infinity, Infinity),
+    logFormat: parseLogFormat(text('log-format')),
+    busyPollUs: int('busy-poll-us', 0, 1000),
+    leaseTtlMs: int('lease-ttl-seconds', 1, 365 * 86400) * 1000,
+  }
+  if ((options.etcd.keyFile === null) !== (options.etcd.certFile === null)) {
+    throw usage('--etcd-keyfile and --etcd-certfile belong together; give both or neither')
+  }
+  if (options.publicIP !== null && !isIPv4(options.publicIP)) {
+    throw usage(`--public-ip=${options.publicIP} is no IPv4 address`)
+  }
+  if (options.subnetFile === '') throw usage('--subnet-file is empty; name a file')
+  return { options, settings: FLAGS.map((flag) => setting(flag, values.get(flag.name))) }
+}
+
+function setting(flag: Flag, value: FlagValue | undefined): string {
+  const text = String(value)
+  if (flag.isSecret === true) return `${flag.name}=${text === '' ? '' : '********'}`
+  return `${flag.name}=${text.replace(/\/\/[^,\s]*@/g, '//********@')}`
+}
+
+function parseStore(text: string): StoreChoice {
+  if (text === 'etcd') return { kind: 'etcd' }
+  const directory = text.startsWith('file:') ? text.slice('file:'.length) : ''
+  if (directory !== '') return { kind: 'file', directory }
+  throw usage(`--store=${text} is no store; write etcd or file:DIR`)
+}
+
+function parseEndpoints(text: string): string[] {
+  const endpoints = text.split(',').filter((endpoint) => endpoint !== '')
+  if (endpoints.length > 0) return endpoints
+  throw usage('--etcd-endpoints is empty; write at least one such as http://127.0.0.1:2379')
+}
+
+/** The prefix so that `<prefix>/config` is what Go's path.Join(prefix, "config") gives. */
+function parsePrefix(text: string): string {
+  if (text !== '') return posix.join(text, 'config').slice(0, -'/config'.length)
+  throw usage('--etcd-prefix is empty; write one such as /coreos.com/network')
+}
+
+function parseHealthz(ip: string, port: number): Options['healthz'] {
+  if (port <= 0) return null
+  if (isIP(ip) !== 0) return { ip, port }
+  throw usage(`--healthz-ip=${ip} is no IP address`)
+}
+
+function parseLogFormat(text: string): Options['logFormat'] {
+  if (text === 'klog' || text === 'json') return text
+  throw usage(`--log-format=${text} is no log format; write klog or json`)
+}

@@ -1,0 +1,116 @@
+/**
+ * The daemon's status: one JSON document over a unix socket beside the subnet file.
+ *
+ * `heddle status` and whoever else may open the socket (mode 0600: root) read it with
+ * `GET /status`. The socket's path names the instance, so several daemons do not collide.
+ */
+import { chmodSync, rmSync } from 'node:fs'
+import { createServer, request, type Server } from 'node:http'
+import type { CountersReport } from '../dataplane/index.js'
+import { HeddleError } from './errors.js'
+
+/** A peer as the status shows it. */
+export interface PeerStatus {
+  readonly subnet: string
+  readonly publicIP: string
+  /** Seconds since this daemon learned of the lease as it is now. */
+  readonly ageSeconds: number
+  /** ISO 8601 time at which the store forgets the lease; null = never. */
+  readonly expiresAt: string | null
+}
+
+export interface Status {
+  readonly version: string
+  readonly pid: number
+  /** What the daemon is doing: `starting`, `ready`, `stopping`. */
+  readonly state: string
+  readonly startedAt: string
+  readonly store: { readonly description: string; readonly isReachable: boolean }
+  readonly backend: { readonly type: string; readonly port: number }
+  readonly device: { readonly name: string; readonly mtu: number; readonly receiveBuffer: number }
+  readonly network: string
+  readonly lease: {
+    readonly subnet: string
+    readonly publicIP: string
+    readonly expiresAt: string | null
+  }
+  readonly peers: readonly PeerStatus[]
+  /** Peer routes in the forwarding table. */
+  readonly routes: number
+  readonly skippedKeys: number
+  readonly counters: CountersReport
+}
+
+/** Path of the control socket of the instance that a subnet file names. */
+export function socketPath(subnetFile: string): string {
+  return `${subnetFile}.sock`
+}
+
+/**
+ * Serves the status on the instance's socket. The caller holds the instance's lock, so a socket
+ * file that is already there is a left-over and is removed.
+ * @param read  the status of now; null = not known yet (answered with 503)
+ */
+export async function serveStatus(subnetFile: string, read: () => Status | null): Promise<Server> {
+  const path = socketPath(subnetFile)
+  rmSync(path, { force: true })
+  const server = createServer((req, res) => {
+    if (req.url !== '/status') {
+      res.writeHead(404).end()
+      return
+    }
+    const status = read()
+    res.writeHead(status === null ? 503 : 200, { 'content-type': 'application/json' })
+    res.end(JSON.stringify(status))
+  })
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) => {
+      reject(
+        new HeddleError(
+          'HEDDLE_DEVICE',
+          `cannot open the control socket ${path}: ${error.message}`,
+          {
+            cause: error,
+          },
+        ),
+      )
+    })
+    server.listen(path, resolve)
+  })
+  chmodSync(path, 0o600)
+  return server
+}
+
+/**
+ * Reads the status of a running daemon.
+ * @throws HEDDLE_DEVICE when nobody answers on the socket
+ */
+export function readStatus(subnetFile: string): Promise<Status> {
+  const path = socketPath(subnetFile)
+  return new Promise((resolve, reject) => {
+    const fail = (why: string, cause?: unknown): void => {
+      reject(
+        new HeddleError(
+          'HEDDLE_DEVICE',
+          `no daemon answers on ${path}: ${why}; is heddled running with --subnet-file=${subnetFile}?`,
+          { cause },
+        ),
+      )
+    }
+    const req = request({ socketPath: path, path: '/status', timeout: 5000 }, (res) => {
+      let text = ''
+      res.setEncoding('utf8')
+      res.on('data', (chunk: string) => (text += chunk))
+      res.on('end', () => {
+        if (res.statusCode === 200) resolve(JSON.parse(text) as Status)
+        else
+          fail(res.statusCode === 503 ? 'it is still starting' : `status ${String(res.statusCode)}`)
+      })
+    })
+    req.on('timeout', () => req.destroy(new Error('it did not answer within 5 s')))
+    req.on('error', (error: NodeJS.ErrnoException) => {
+      fail(error.code === 'ENOENT' ? 'the socket does not exist' : error.message, error)
+    })
+    req.end()
+  })
+}

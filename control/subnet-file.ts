@@ -1,0 +1,142 @@
+/**
+ * subnet.env: what container runtimes read (subnet, MTU), and our memory of the last subnet.
+ *
+ * Lines, their order and the absence of quotes are flannel's. The file appears whole or not at all:
+ * it is written beside its target, synced, and renamed over it. Reading it back takes what env
+ * files allow (comments, quotes, `export`), because operators edit it; what is no subnet is
+ * skipped, for the file is only a wish.
+ */
+import { randomBytes } from 'node:crypto'
+import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+import type { LeaseSubnet } from './lease.js'
+import {
+  formatAddr4,
+  formatAddr6,
+  formatPrefix4,
+  formatPrefix6,
+  parsePrefix4,
+  parsePrefix6,
+  type Prefix4,
+  type Prefix6,
+} from './prefix.js'
+
+export interface SubnetFile {
+  readonly network: Prefix4
+  /** Null unless the network is dual-stack. */
+  readonly ipv6Network: Prefix6 | null
+  readonly subnet: LeaseSubnet
+  /** MTU of the overlay, bytes. */
+  readonly mtu: number
+  readonly ipMasq: boolean
+}
+
+/** Text of the file. The subnets are told by their first host address, the bridge's. */
+export function formatSubnetFile(file: SubnetFile): string {
+  const { network, ipv6Network, subnet, mtu, ipMasq } = file
+  const { v4, v6 } = subnet
+  const lines = [
+    `FLANNEL_NETWORK=${formatPrefix4(network)}`,
+    `FLANNEL_SUBNET=${formatAddr4(v4.addr + 1)}/${v4.len}`,
+  ]
+  if (ipv6Network !== null) lines.push(`FLANNEL_IPV6_NETWORK=${formatPrefix6(ipv6Network)}`)
+  if (v6 !== null) lines.push(`FLANNEL_IPV6_SUBNET=${formatAddr6(v6.addr + 1n)}/${v6.len}`)
+  lines.push(`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${ipMasq}`)
+  return `${lines.join('\n')}\n`
+}
+
+/**
+ * Writes the file atomically and durably. Missing folders are made with mode 0755; the file gets
+ * 0644 whatever the umask is, or the mode of the regular file that it replaces.
+ * @throws Node's file-system errors (`code`, `path`); nothing is left behind then
+ */
+export async function writeSubnetFile(path: string, file: SubnetFile): Promise<void> {
+  const folder = dirname(path)
+  await makeFolder(folder)
+  const temporary = join(folder, `.${basename(path)}${randomBytes(8).toString('hex')}`)
+  const mode = await modeFor(path)
+  try {
+    const handle = await open(temporary, 'wx', mode)
+    try {
+      await handle.chmod(mode)
+      await handle.writeFile(formatSubnetFile(file))
+      await handle.sync()
+    } finally {
+      await handle.close()
+    }
+    await rename(temporary, path)
+  } catch (error) {
+    await rm(temporary, { force: true })
+    throw error
+  }
+  await syncFolder(folder)
+}
+
+async function makeFolder(folder: string): Promise<void> {
+  const topmost = await mkdir(folder, { recursive: true })
+  if (topmost === undefined) return
+  // The umask applied to each folder just made, from the lowest up to the topmost.
+  for (let made = folder; ; made = dirname(made)) {
+    await chmod(made, 0o755)
+    if (made.length <= topmost.length) return
+  }
+}
+
+async function modeFor(path: string): Promise<number> {
+  try {
+    const found = await stat(path)
+    return found.isFile() ? found.mode & 0o777 : 0o644
+  } catch {
+    return 0o644
+  }
+}
+
+/** Makes the rename durable. */
+async function syncFolder(folder: string): Promise<void> {
+  const handle = await open(folder, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** The subnet that the file at `path` remembers; null when there is none or it cannot be read. */
+export async function readPreviousSubnet(path: string): Promise<LeaseSubnet | null> {
+  try {
+    return parsePreviousSubnet(await readFile(path, 'utf8'))
+  } catch {
+    return null
+  }
+}
+
+/** The subnet that a file's text remembers; null unless it names exactly one IPv4 subnet. */
+export function parsePreviousSubnet(text: string): LeaseSubnet | null {
+  const values = parseEnvFile(text)
+  const v4 = parseSubnetList(values.get('FLANNEL_SUBNET') ?? '', parsePrefix4)
+  const v6 = parseSubnetList(values.get('FLANNEL_IPV6_SUBNET') ?? '', parsePrefix6)
+  const [only] = v4
+  if (only === undefined || v4.length > 1) return null
+  return { v4: only, v6: v6.length === 1 ? (v6[0] ?? null) : null }
+}
+
+/** The valid prefixes of a comma list, host bits cleared; the others are skipped. */
+export function parseSubnetList<P>(list: string, parse: (text: string) => P | null): P[] {
+  return list.split(',').flatMap((text) => parse(text.trim()) ?? [])
+}
+
+/** `[export] NAME=value`, also with `:`; the value bare, or in single or double quotes. */
+const ASSIGNMENT =
+  /^\s*(?:export\s+)?([\w.]+)\s*[=:]\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|(.*?))\s*(?:(?:^|\s)#.*)?$/
+
+/** Assignments of an env file; the later of two counts, lines that are none are skipped. */
+function parseEnvFile(text: string): Map<string, string> {
+  const values = new Map<string, string>()
+  for (const line of text.split(/\r?\n/)) {
+    const match = ASSIGNMENT.exec(line)
+    if (match === null) continue
+    const [, name = '', single, double, bare = ''] = match
+    values.set(name, single ?? double?.replace(/\\(.)/g, '$1') ?? bare)
+  }
+  return values
+}
