@@ -37,7 +37,9 @@ export { createFib, type Fib, type FibOptions } from './fib/lpm-writer.js'
 export { createHopTable, type HopTable } from './fib/nexthop.js'
 export { formatIPv4, formatIPv6, parseIPv4, parseIPv6, prefixMask4 } from './address.js'
 export { describeFrame, describePacket } from './wire/print.js'
-export { Replay, type Fate } from './replay.js'
+export { Replay, type Fate, type ReplayOptions, type ReplayRoute } from './replay.js'
+export { createFaultyInside, createFaultyOutside, type Faulty } from './io/fault.js'
+export type { FaultCounts, FaultOptions } from './io/fault-lane.js'
 export { describeEndpoint, endpoint4, endpoint6, type Endpoint } from './io/endpoint.js'
 export {
   createMemoryPair,
@@ -47,7 +49,7 @@ export {
   type MemoryPair,
   type SentDatagram,
 } from './io/memory.js'
-export { CaptureInside, CaptureOutside } from './io/capture-device.js'
+export { CaptureInside, CaptureOutside, type Frames } from './io/capture-device.js'
 export {
   datagramOf,
   isKnownLinkType,

@@ -47,4 +47,9 @@ async function main(argv: string[], io: CommandIo): Promise<number> {
   return command.run(rest, io)
 }
 
+// A reader that has seen enough (`heddle replay x.pcap | head`) closes the pipe: no fault of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? 0 : 1)
+})
+
 process.exitCode = await main(process.argv.slice(2), process)

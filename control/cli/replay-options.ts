@@ -57,7 +57,8 @@ Runs each packet of a capture through the engine and prints what becomes of it.
   --mtu=N                  MTU of the TUN device (default ${ETHERNET_MTU - UDP_OVERHEAD})
   --config=FILE.json       the same as JSON: network, subnet, publicIP, port, mtu, routes
   --direction=auto         egress: packets go to the TUN device; ingress: datagrams to the port
-                           arrive from the underlay; auto: raw-IP captures are egress, others ingress
+                           arrive from the underlay; auto: egress for raw-IP captures, without
+                           the packets for the own subnet, and ingress for others
   -w, --write=OUT.pcap     write what comes out, as raw IP
   --json                   one JSON object per packet, and a summary at the end
 `

@@ -25,6 +25,7 @@ import {
   wrapDatagram,
 } from '../../dataplane/index.js'
 import { HeddleError, isHeddleError } from '../errors.js'
+import { contains4 } from '../prefix.js'
 import type { CommandIo } from './heddle.js'
 import { parseReplay, REPLAY_USAGE, type ReplaySettings } from './replay-options.js'
 import {
@@ -129,7 +130,7 @@ async function replayAll(
       if (writer !== null && 'fate' in outcome) writeOutputs(writer, settings, record, outcome.fate)
     }
   } catch (error) {
-    if (!(error instanceof PcapError)) throw captureError(settings.input, error)
+    if (!(error instanceof PcapError)) throw error
     damage = error
   }
   const { code, position, message } = damage ?? {}
@@ -166,6 +167,9 @@ class Player {
     const packet = packetOf(this.linkType, record.bytes)
     if ('reason' in packet) return { skipped: packet.reason }
     if (this.direction === 'egress') {
+      if (this.isDelivery(packet.found)) {
+        return { skipped: 'for the own subnet: delivered to the TUN device, not read from it' }
+      }
       const fate = this.engine.egress(packet.found, this.nowMs)
       return { fate, input: packet.found, from: null }
     }
@@ -177,6 +181,13 @@ class Player {
       return { skipped: `a datagram to ${describeEndpoint(to)}, which is not this host` }
     }
     return { fate: this.engine.ingress(payload, from, this.nowMs), input: payload, from }
+  }
+
+  /** A capture of a TUN device holds both directions; which one a packet went shows in its destination. */
+  private isDelivery(packet: Uint8Array): boolean {
+    if (this.settings.direction !== 'auto' || packet.length < 20) return false
+    const view = new DataView(packet.buffer, packet.byteOffset, packet.length)
+    return view.getUint8(0) >> 4 === 4 && contains4(this.settings.subnet, view.getUint32(16))
   }
 }
 
@@ -193,8 +204,12 @@ function writeOutputs(
     ...fate.sent.map(({ bytes, to }) => wrapDatagram(bytes, own, to)),
     ...fate.icmp.map(({ bytes }) => bytes),
   ]
-  for (const bytes of packets) {
-    writer.write({ seconds, nanoseconds, bytes, originalLength: bytes.length })
+  try {
+    for (const bytes of packets) {
+      writer.write({ seconds, nanoseconds, bytes, originalLength: bytes.length })
+    }
+  } catch (cause) {
+    throw captureError(settings.output ?? '', cause)
   }
 }
 

@@ -7,9 +7,10 @@
  */
 import type { FibWriter } from './fib.js'
 import { GraceList } from './grace-writer.js'
-import { ROOT4, ROOT6, epochWord, type FibShared } from './layout.js'
+import { BLOCK_SHIFT, ROOT4, ROOT6, epochWord, type FibShared } from './layout.js'
 import { HopWriter, hopBytes } from './nexthop-writer.js'
 import { VersionedMemory } from './memory-writer.js'
+import { NodeStore } from './node-writer.js'
 import { BlockPool, CHUNK_BYTES, MIN_RESERVE } from './pool-writer.js'
 import { TrieWriter } from './trie-writer.js'
 
@@ -63,8 +64,9 @@ export class LpmWriter implements FibWriter {
     this.grace = grace
     this.nodes = new VersionedMemory(words, pool, grace)
     this.lists = new VersionedMemory(lists, this.listPool, grace)
-    this.trie4 = new TrieWriter(this.nodes, this.lists)
-    this.trie6 = new TrieWriter(this.nodes, this.lists)
+    const store = new NodeStore(this.nodes, new Int32Array(shared.outers))
+    this.trie4 = new TrieWriter(store, this.lists)
+    this.trie6 = new TrieWriter(store, this.lists)
     this.publish()
   }
 
@@ -201,8 +203,10 @@ export function createFib(options: FibOptions): Fib {
   checkOption('reserveBytes', reserveBytes, MIN_RESERVE, MAX_RESERVE)
   checkOption('maxHops', maxHops, 2, MAX_HOPS)
   const size = hopBytes(maxHops)
+  const nodeBytes = Math.ceil(reserveBytes / CHUNK_BYTES) * CHUNK_BYTES
   const shared: FibShared = {
-    nodes: new SharedArrayBuffer(Math.ceil(reserveBytes / CHUNK_BYTES) * CHUNK_BYTES),
+    nodes: new SharedArrayBuffer(nodeBytes),
+    outers: new SharedArrayBuffer(nodeBytes >>> BLOCK_SHIFT),
     control: new SharedArrayBuffer(epochWord(readers) * 4),
     hops: new SharedArrayBuffer(size.hops),
     names: new SharedArrayBuffer(size.names),

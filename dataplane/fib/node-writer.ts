@@ -3,85 +3,121 @@
  * `store`.
  */
 import {
-  DENSE_DEFAULT,
-  DENSE_LEVELS,
-  DENSE_ROUTES,
-  DENSE_WORDS,
-  IS_WIDE,
+  BLOCK_SHIFT,
+  FLAGS,
+  HAS_RUNS,
+  IS_NARROW,
   MAX_NARROW,
-  SPARSE_DEFAULT,
-  SPARSE_ROUTES,
-  SPARSE_STARTS,
-  SPARSE_VALUES,
-  runOf,
-  sparseValue,
+  PLAIN_LEVELS,
+  RUN_COUNTS,
+  RUN_VALUES,
 } from './layout.js'
+import { nodeRun, nodeValue } from './lpm.js'
 import type { VersionedMemory } from './memory-writer.js'
 
-/** Word index of the default of a node, and of its route list, which follows. */
-export function defaultIndex(pointer: number, level: number): number {
-  return level < DENSE_LEVELS ? pointer + DENSE_DEFAULT : (pointer & ~IS_WIDE) + SPARSE_DEFAULT
-}
-export function routesIndex(pointer: number, level: number): number {
-  return level < DENSE_LEVELS ? pointer + DENSE_ROUTES : (pointer & ~IS_WIDE) + SPARSE_ROUTES
-}
+/**
+ * Largest node with runs, in words. One of 16 words (64 bytes) costs a lookup one cache miss, as plain
+ * values do, for an eighth of their memory; larger ones cost two.
+ */
+const MAX_RUN_WORDS = 16
 
-/** Word index of a child's pointer; a node with children is dense or wide. */
-export function childIndex(
-  words: Int32Array,
-  pointer: number,
-  level: number,
-  byte: number,
-): number {
-  if (level < DENSE_LEVELS) return pointer + byte
-  const node = pointer & ~IS_WIDE
-  return node + SPARSE_VALUES + runOf(words, node, byte)
+/** The nodes of a table with what belongs to them: outer hops for readers, route lists for the writer. */
+export class NodeStore {
+  readonly memory: VersionedMemory
+  readonly words: Int32Array
+  readonly halves: Uint16Array
+  private readonly outers: Int32Array
+  private readonly lists: Int32Array
+
+  constructor(memory: VersionedMemory, outers: Int32Array) {
+    this.memory = memory
+    this.words = memory.words
+    this.halves = new Uint16Array(memory.words.buffer)
+    this.outers = outers
+    this.lists = new Int32Array(outers.length)
+  }
+
+  /** What a byte of a node answers. */
+  value(pointer: number, byte: number): number {
+    return nodeValue(this.words, this.halves, pointer, byte)
+  }
+
+  /** Replaces one child of a node that may be written by another. */
+  setChild(pointer: number, byte: number, child: number): void {
+    const node = pointer & ~FLAGS
+    // A node with children is never narrow.
+    const at = pointer & HAS_RUNS ? RUN_VALUES + nodeRun(this.words, node, byte) : byte
+    this.words[node + at] = -child
+  }
+
+  outer(pointer: number): number {
+    return this.outers[pointer >>> BLOCK_SHIFT] ?? 0
+  }
+
+  /** Route list of a node, 0 = none; see routes-writer.ts. */
+  list(pointer: number): number {
+    return pointer === 0 ? 0 : (this.lists[pointer >>> BLOCK_SHIFT] ?? 0)
+  }
+
+  /** Notes what belongs to a node. */
+  describe(pointer: number, outer: number, list: number): void {
+    this.outers[pointer >>> BLOCK_SHIFT] = outer
+    this.lists[pointer >>> BLOCK_SHIFT] = list
+  }
+
+  /** A node that may be written, with the same content. */
+  own(pointer: number): number {
+    const owned = this.memory.own(pointer & ~FLAGS) | (pointer & FLAGS)
+    if (owned !== pointer) this.describe(owned, this.outer(pointer), this.list(pointer))
+    return owned
+  }
 }
 
 export class NodeImage {
   /** What each byte answers: see layout.ts. */
   readonly values = new Int32Array(256)
-  /** What the parent answers without this node. */
   outer = 0
-  /** Route list, 0 = none. */
-  routes = 0
-  private readonly memory: VersionedMemory
-  private readonly words: Int32Array
-  private readonly halves: Uint16Array
+  list = 0
+  private readonly store: NodeStore
 
-  constructor(memory: VersionedMemory) {
-    this.memory = memory
-    this.words = memory.words
-    this.halves = new Uint16Array(memory.words.buffer)
-  }
-
-  /** What a byte of a stored node answers. */
-  value(pointer: number, level: number, byte: number): number {
-    if (level < DENSE_LEVELS) return this.words[pointer + byte] ?? 0
-    return sparseValue(this.words, this.halves, pointer, byte)
+  constructor(store: NodeStore) {
+    this.store = store
   }
 
   /** Begins an empty node. */
   clear(outer: number): void {
-    this.values.fill(0)
+    this.values.fill(outer)
     this.outer = outer
-    this.routes = 0
+    this.list = 0
   }
 
-  load(pointer: number, level: number): void {
-    this.outer = this.words[defaultIndex(pointer, level)] ?? 0
-    this.routes = this.words[routesIndex(pointer, level)] ?? 0
-    if (level < DENSE_LEVELS) {
-      for (let byte = 0; byte < 256; byte++) this.values[byte] = this.words[pointer + byte] ?? 0
+  load(pointer: number): void {
+    this.outer = this.store.outer(pointer)
+    this.list = this.store.list(pointer)
+    const { words, halves } = this.store
+    const node = pointer & ~FLAGS
+    const isNarrow = (pointer & IS_NARROW) !== 0
+    if (pointer & HAS_RUNS) {
+      let next = isNarrow ? 2 * (node + RUN_VALUES) : node + RUN_VALUES
+      let value = 0
+      for (let byte = 0; byte < 256; byte++) {
+        if (((words[node + (byte >>> 5)] ?? 0) >>> (byte & 31)) & 1) {
+          value = (isNarrow ? halves[next] : words[next]) ?? 0
+          next++
+        }
+        this.values[byte] = value
+      }
+    } else if (isNarrow) {
+      for (let byte = 0; byte < 256; byte++) this.values[byte] = halves[2 * node + byte] ?? 0
     } else {
-      this.loadRuns(pointer)
+      for (let byte = 0; byte < 256; byte++) this.values[byte] = words[node + byte] ?? 0
     }
   }
 
   /** Whether neither a route nor a child is left. */
   isEmpty(): boolean {
-    if (this.routes !== 0) return false
-    for (let byte = 0; byte < 256; byte++) if (this.values[byte] !== 0) return false
+    if (this.list !== 0) return false
+    for (let byte = 0; byte < 256; byte++) if ((this.values[byte] ?? 0) < 0) return false
     return true
   }
 
@@ -90,66 +126,48 @@ export class NodeImage {
    * old content.
    * @returns its pointer
    */
-  store(pointer: number, level: number): number {
-    const words = this.words
-    let stored: number
-    if (level < DENSE_LEVELS) {
-      stored = this.memory.renew(pointer, DENSE_WORDS)
-      for (let byte = 0; byte < 256; byte++) words[stored + byte] = this.values[byte] ?? 0
-    } else {
-      stored = this.storeRuns(pointer & ~IS_WIDE)
-    }
-    words[defaultIndex(stored, level)] = this.outer
-    words[routesIndex(stored, level)] = this.routes
-    return stored
-  }
-
-  private loadRuns(pointer: number): void {
-    const node = pointer & ~IS_WIDE
-    const isWide = (pointer & IS_WIDE) !== 0
-    const at = isWide ? node + SPARSE_VALUES : 2 * (node + SPARSE_VALUES)
-    let next = at
-    let value = 0
-    for (let byte = 0; byte < 256; byte++) {
-      if (((this.words[node + (byte >>> 5)] ?? 0) >>> (byte & 31)) & 1) {
-        value = (isWide ? this.words[next] : this.halves[next]) ?? 0
-        next++
-      }
-      this.values[byte] = value
-    }
-  }
-
-  private storeRuns(block: number): number {
-    let runs = 0
-    let last = 0
-    let isWide = false
+  save(pointer: number, level: number): number {
+    let runs = 1
+    let last = this.values[0] ?? 0
+    let isNarrow = level >= PLAIN_LEVELS
     for (let byte = 0; byte < 256; byte++) {
       const value = this.values[byte] ?? 0
-      if (byte === 0 || value !== last) runs++
-      if (value < 0 || value > MAX_NARROW) isWide = true
+      if (value !== last) runs++
+      if (value < 0 || value > MAX_NARROW) isNarrow = false
       last = value
     }
-    const node = this.memory.renew(block, SPARSE_VALUES + (isWide ? runs : (runs + 1) >>> 1))
-    const words = this.words
-    words.fill(0, node, node + SPARSE_DEFAULT)
-    let next = isWide ? node + SPARSE_VALUES : 2 * (node + SPARSE_VALUES)
-    runs = 0
+    const size = RUN_VALUES + (isNarrow ? (runs + 1) >>> 1 : runs)
+    const hasRuns = level >= PLAIN_LEVELS && size <= MAX_RUN_WORDS
+    const { memory } = this.store
+    const plainSize = isNarrow ? 128 : 256
+    const node = memory.renew(pointer & ~FLAGS, hasRuns ? size : plainSize)
+    if (hasRuns) this.saveRuns(node, isNarrow)
+    else if (isNarrow) this.store.halves.set(this.values, 2 * node)
+    else this.store.words.set(this.values, node)
+    const saved = node | (isNarrow ? IS_NARROW : 0) | (hasRuns ? HAS_RUNS : 0)
+    this.store.describe(saved, this.outer, this.list)
+    return saved
+  }
+
+  private saveRuns(node: number, isNarrow: boolean): void {
+    const { words, halves } = this.store
+    words.fill(0, node, node + RUN_VALUES)
+    const first = isNarrow ? 2 * (node + RUN_VALUES) : node + RUN_VALUES
+    let runs = 0
+    let last = 0
     for (let byte = 0; byte < 256; byte++) {
       const word = byte >>> 5
       if ((byte & 31) === 0) {
-        const starts = node + SPARSE_STARTS + (word >>> 2)
-        words[starts] = (words[starts] ?? 0) | (runs << ((word & 3) << 3))
+        const counts = node + RUN_COUNTS + (word >>> 2)
+        words[counts] = (words[counts] ?? 0) | (runs << ((word & 3) << 3))
       }
       const value = this.values[byte] ?? 0
-      if (byte === 0 || value !== last) {
-        words[node + word] = (words[node + word] ?? 0) | (1 << (byte & 31))
-        if (isWide) words[next] = value
-        else this.halves[next] = value
-        next++
-        runs++
-        last = value
-      }
+      if (byte > 0 && value === last) continue
+      words[node + word] = (words[node + word] ?? 0) | (1 << (byte & 31))
+      if (isNarrow) halves[first + runs] = value
+      else words[first + runs] = value
+      runs++
+      last = value
     }
-    return isWide ? node | IS_WIDE : node
   }
 }

@@ -10,8 +10,9 @@
  * A part of the reserve is kept for changes of existing routes, which therefore succeed in a table
  * that is full.
  */
+import { BLOCK_SHIFT } from './layout.js'
 
-const MIN_WORDS = 16
+const MIN_WORDS = 1 << BLOCK_SHIFT
 const MAX_ORDER = 6
 const CHUNK_WORDS = MIN_WORDS << MAX_ORDER
 

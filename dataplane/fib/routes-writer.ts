@@ -41,7 +41,7 @@ export class RouteImage {
   }
 
   /** Writes the list in the place of another (0 = none). @returns where it is, 0 when it is empty */
-  store(memory: VersionedMemory, list: number): number {
+  save(memory: VersionedMemory, list: number): number {
     if (this.count === 0) {
       if (list !== 0) memory.release(list)
       return 0

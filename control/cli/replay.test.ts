@@ -1,0 +1,348 @@
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
+import t from 'tap'
+import { replay } from './replay.js'
+
+const ROOT = repoRoot()
+const CAPTURES = join(ROOT, 'fixtures/pcap')
+const FOLDER = mkdtempSync(join(tmpdir(), `hdl${process.pid}-replay-`))
+t.teardown(() => {
+  rmSync(FOLDER, { recursive: true })
+})
+
+/** Compiled tests run from a folder below the repository: the package file shows where it begins. */
+function repoRoot(): string {
+  let folder = dirname(fileURLToPath(import.meta.url))
+  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder)
+  return folder
+}
+
+function file(name: string, content: string | Uint8Array): string {
+  const path = join(FOLDER, name)
+  writeFileSync(path, content)
+  return path
+}
+
+class Sink extends Writable {
+  text = ''
+  override _write(chunk: Buffer, _encoding: string, done: () => void): void {
+    this.text += chunk.toString()
+    done()
+  }
+}
+
+async function run(...argv: string[]): Promise<{ code: number; out: string; err: string }> {
+  const stdout = new Sink()
+  const stderr = new Sink()
+  const code = await replay(argv, { stdout, stderr })
+  return { code, out: stdout.text, err: stderr.text }
+}
+
+interface Line {
+  number?: number
+  time?: string
+  direction?: string
+  verdict?: string
+  skipped?: string
+  from?: string | null
+  out?: { to: string; description: string; bytes: string }[]
+  summary?: {
+    packets: number
+    verdicts: Record<string, number>
+    skipped: Record<string, number>
+    damage: { code: string; position: number } | null
+  }
+}
+
+async function runJson(...argv: string[]): Promise<{ code: number; lines: Line[]; err: string }> {
+  const { code, out, err } = await run('--json', ...argv)
+  const lines = out
+    .trim()
+    .split('\n')
+    .map((text) => JSON.parse(text) as Line)
+  return { code, lines, err }
+}
+
+const ETHERNET = join(CAPTURES, 'ethernet.pcap')
+const RAW = join(CAPTURES, 'raw-nano.pcap')
+const HOST_A = ['--subnet=10.5.1.0/24', '--network=10.5.0.0/16', '--route=10.5.2.0/24=192.0.2.2']
+
+t.test('an underlay capture is ingress', async (t) => {
+  const { code, lines, err } = await runJson(ETHERNET, ...HOST_A, '--public-ip=192.0.2.1')
+  t.equal(code, 0)
+  t.equal(err, '')
+  t.strictSame(lines.at(-1)!.summary, {
+    packets: 12,
+    verdicts: { 'ingress forward': 5 },
+    skipped: {
+      'ARP, not IP': 2,
+      'a datagram to 192.0.2.2:8285, which is not this host': 5,
+    },
+    damage: null,
+  })
+  const first = lines.find((line) => line.verdict === 'forward')!
+  t.equal(first.from, '192.0.2.2:8285')
+  t.match(first.out, [{ to: 'tun', description: /10\.5\.2\.0 > 10\.5\.1\.0: ICMP echo reply/ }])
+  t.equal(first.out!.length, 1)
+})
+
+t.test('without the own address every datagram arrives here', async (t) => {
+  const { lines } = await runJson(ETHERNET, ...HOST_A)
+  t.strictSame(lines.at(-1)!.summary!.verdicts, {
+    'ingress drop_not_our_subnet': 5,
+    'ingress forward': 5,
+  })
+})
+
+t.test('a TUN capture is egress', async (t) => {
+  const { code, lines } = await runJson(RAW, ...HOST_A)
+  t.equal(code, 0)
+  const { verdicts, skipped } = lines.at(-1)!.summary!
+  t.strictSame(verdicts, { 'egress forward': 5 })
+  t.strictSame(Object.values(skipped), [5])
+  t.match(lines[0], { number: 1, time: /^2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/ })
+  t.strictSame(
+    lines[0]!.out!.map((o) => o.to),
+    ['192.0.2.2:8285'],
+  )
+})
+
+t.test('the direction can be told', async (t) => {
+  const egress = await runJson(RAW, ...HOST_A, '--direction=egress')
+  t.strictSame(egress.lines.at(-1)!.summary!.verdicts, {
+    'egress forward': 5,
+    'egress drop_loop': 5,
+  })
+  const ingress = await runJson(RAW, ...HOST_A, '--direction=ingress')
+  t.strictSame(ingress.lines.at(-1)!.summary!.verdicts, {})
+  const outer = await runJson(ETHERNET, ...HOST_A, '--direction=egress')
+  t.strictSame(outer.lines.at(-1)!.summary!.verdicts, { 'egress drop_no_route': 10 })
+})
+
+t.test("no route: the sender gets ICMP 3/0 from the subnet's base address", async (t) => {
+  const { lines } = await runJson(RAW, '--subnet=10.5.1.0/24')
+  const [out] = lines[0]!.out!
+  t.equal(lines[0]!.verdict, 'drop_no_route')
+  t.equal(out!.to, 'icmp')
+  const bytes = Buffer.from(out!.bytes, 'hex')
+  t.strictSame(
+    [...bytes.subarray(9, 10), ...bytes.subarray(12, 22)],
+    [1, 10, 5, 1, 0, 10, 5, 1, 0, 3, 0],
+  )
+})
+
+t.test('text', async (t) => {
+  const { code, out } = await run(ETHERNET, ...HOST_A, '--public-ip=192.0.2.1')
+  t.equal(code, 0)
+  const lines = out.split('\n')
+  t.match(lines[0], /^ +1 {2}2\S+\.\d{6}Z {2}skipped: ARP, not IP$/)
+  t.match(
+    lines[3],
+    /^ +4 {2}\S+ {2}ingress {2}forward {2}from 192\.0\.2\.2:8285: IP 10\.5\.2\.0 > 10\.5\.1\.0/,
+  )
+  t.match(lines[4], /^ +-> tun: IP 10\.5\.2\.0 > 10\.5\.1\.0/)
+  t.match(out, /\n12 packets\n {2}ingress forward: 5\n {2}skipped, ARP, not IP: 2\n/)
+})
+
+t.test("a port of one's own", async (t) => {
+  const { lines } = await runJson(ETHERNET, ...HOST_A, '--port=4789')
+  t.strictSame(lines.at(-1)!.summary!.verdicts, {})
+  t.equal(lines.at(-1)!.summary!.skipped['UDP to port 8285, not 4789'], 10)
+  const egress = await runJson(RAW, ...HOST_A, '--port=4789')
+  t.equal(egress.lines[0]!.out![0]!.to, '192.0.2.2:4789')
+  const route = await runJson(RAW, HOST_A[0]!, '--route=10.5.2.0/24=192.0.2.2:99')
+  t.equal(route.lines[0]!.out![0]!.to, '192.0.2.2:99')
+})
+
+t.test('a configuration file, and flags that win over it', async (t) => {
+  const config = file(
+    'host-a.json',
+    JSON.stringify({
+      network: '10.5.0.0/16',
+      subnet: '10.5.1.0/24',
+      publicIP: '192.0.2.1',
+      mtu: 1400,
+      routes: { '10.5.2.0/24': '192.0.2.9', '10.5.3.0/24': '192.0.2.3' },
+    }),
+  )
+  const { lines } = await runJson(ETHERNET, `--config=${config}`)
+  // One of the two replies is a fragment of 1468 bytes.
+  t.strictSame(lines.at(-1)!.summary!.verdicts, {
+    'ingress forward': 4,
+    'ingress drop_oversize': 1,
+  })
+  const to = async (...more: string[]): Promise<string> =>
+    (await runJson(RAW, `--config=${config}`, ...more)).lines[0]!.out![0]!.to
+  t.equal(await to(), '192.0.2.9:8285')
+  t.equal(await to('--route=10.5.2.0/24=192.0.2.2'), '192.0.2.2:8285')
+  t.equal(await to('--port=1'), '192.0.2.9:1')
+})
+
+t.test('-w: what comes out, as tshark reads it', async (t) => {
+  const out = join(FOLDER, 'out.pcap')
+  const fields = ['frame.time_epoch', 'ip.src', 'ip.dst', 'udp.dstport', 'ip.ttl']
+  const read = (path: string, ...args: string[]): string[] =>
+    execFileSync(
+      'tshark',
+      [
+        '-n',
+        '-r',
+        path,
+        '-E',
+        'occurrence=f',
+        '-T',
+        'fields',
+        ...fields.flatMap((f) => ['-e', f]),
+        ...args,
+      ],
+      { encoding: 'utf8', stdio: 'pipe' },
+    )
+      .trim()
+      .split('\n')
+
+  t.equal((await run(RAW, ...HOST_A, '--public-ip=192.0.2.1', '-w', out)).code, 0)
+  const sent = read(out)
+  const times = read(RAW, '-Y', 'ip.src==10.5.1.0 and not icmp.type==3').map(
+    (line) => line.split('\t')[0],
+  )
+  t.strictSame(
+    sent,
+    times.map((time) => `${time}\t192.0.2.1\t192.0.2.2\t8285\t64`),
+  )
+
+  t.equal((await run(ETHERNET, ...HOST_A, '--public-ip=192.0.2.1', '-w', out)).code, 0)
+  const delivered = read(out)
+  t.equal(delivered.length, 5)
+  for (const line of delivered) t.match(line, /\t10\.5\.2\.0\t10\.5\.1\.0\t\d*\t63$/)
+})
+
+t.test('-w does not overwrite what is read', async (t) => {
+  const path = file('both.pcap', readFileSync(RAW))
+  const { code, err } = await run(path, ...HOST_A, '-w', join(FOLDER, '.', 'both.pcap'))
+  t.equal(code, 2)
+  t.match(err, /is the capture that is read/)
+  t.strictSame(readFileSync(path), readFileSync(RAW))
+})
+
+t.test('a damaged capture: first what is readable, then the position', async (t) => {
+  const whole = readFileSync(RAW)
+  const path = file('cut.pcap', whole.subarray(0, 24 + 16 + 84 + 16 + 50))
+  const { code, out, err } = await run(path, ...HOST_A)
+  t.equal(code, 1)
+  t.match(out, /^ +1 .*egress {2}forward/)
+  t.match(out, /1 packets before the damage/)
+  t.match(
+    err,
+    /^heddle replay: \S+cut\.pcap: byte 124: a record of 16 \+ 84 bytes .* only 66 more\n$/,
+  )
+  const { lines } = await runJson(path, ...HOST_A)
+  t.match(lines.at(-1)!.summary!.damage, { code: 'PCAP_TRUNCATED', position: 124 })
+})
+
+t.test('files that cannot be used', async (t) => {
+  const header = 'd4c3b2a1020004000000000000000000000004006900000000'.slice(0, 48)
+  const cases = [
+    { name: 'not there', args: ['/nonexistent.pcap'], want: /nonexistent\.pcap: ENOENT/ },
+    { name: 'a folder', args: [FOLDER], want: /EISDIR/ },
+    { name: 'empty', args: [file('empty.pcap', '')], want: /byte 0: the file is empty/ },
+    {
+      name: 'pcapng',
+      args: [file('x.pcapng', Buffer.from('0a0d0d0a1c000000', 'hex'))],
+      want: /editcap -F pcap/,
+    },
+    {
+      name: 'link type',
+      args: [file('wifi.pcap', Buffer.from(header, 'hex'))],
+      want: /link type 105 is not known/,
+    },
+    {
+      name: 'output',
+      args: [RAW, '-w', '/nonexistent/out.pcap'],
+      want: /nonexistent\/out\.pcap: ENOENT/,
+    },
+  ]
+  for (const c of cases) {
+    const { code, out, err } = await run(...c.args, ...HOST_A)
+    t.equal(code, 1, c.name)
+    t.equal(out, '', c.name)
+    t.match(err, c.want, c.name)
+  }
+})
+
+t.test('wrong arguments: exit 2 and a message that names them', async (t) => {
+  const bad = (name: string, content: string): string => `--config=${file(name, content)}`
+  const S = '--subnet=10.5.1.0/24'
+  const cases: [string[], RegExp][] = [
+    [[], /no capture is named/],
+    [[RAW], /give --subnet/],
+    [[RAW, ETHERNET, S], /one capture at a time/],
+    [[RAW, S, '--frobnicate'], /frobnicate/],
+    [[RAW, S, '--json=yes'], /json/],
+    [[RAW, '--subnet'], /subnet/],
+    [[RAW, S, '--backend=vxlan'], /vxlan is not built yet/],
+    [[RAW, S, '--backend=gre'], /gre is no backend/],
+    [[RAW, S, '--direction=up'], /egress, ingress, auto/],
+    [[RAW, '--subnet=10.5.1.7/24'], /host bits set; write 10\.5\.1\.0\/24/],
+    [[RAW, '--subnet=10.5.1/24'], /--subnet: "10\.5\.1\/24"/],
+    [[RAW, '--subnet=10.5.1.0/33'], /not an IPv4 prefix/],
+    [
+      [RAW, S, '--network=10.6.0.0/16'],
+      /10\.5\.1\.0\/24 is not within the network 10\.6\.0\.0\/16/,
+    ],
+    [[RAW, S, '--network=10.5.1.0/25'], /not within/],
+    [[RAW, S, '--route=10.5.2.0/24'], /not SUBNET=HOST/],
+    [[RAW, S, '--route=10.5.2.0/24=a=b'], /not SUBNET=HOST/],
+    [[RAW, S, '--route=10.5.2.0/24=host'], /"host" is not an IPv4 address/],
+    [[RAW, S, '--route=10.5.2.0/24=1.2.3.4:5:6'], /not an IPv4 address/],
+    [[RAW, S, '--route=10.5.2.0/24=1.2.3.4:0'], /0 is not a whole number within 1\.\.65535/],
+    [[RAW, S, '--route=10.5.1.0/24=1.2.3.4'], /is the own subnet/],
+    [[RAW, S, '--network=10.5.0.0/16', '--route=10.6.0.0/24=1.2.3.4'], /not within/],
+    [[RAW, S, '--route=10.5.2.0/24=1.2.3.4', '--route=10.5.2.0/24=1.2.3.5'], /a host already/],
+    [[RAW, S, '--public-ip=::1'], /--public-ip: "::1" is not an IPv4 address/],
+    [[RAW, S, '--port=70000'], /--port: 70000/],
+    [[RAW, S, '--port=0x1'], /--port: 0x1/],
+    [[RAW, S, '--mtu=67'], /--mtu: 67 .* 68\.\.65535/],
+    [[RAW, S, '--config=/nonexistent.json'], /nonexistent\.json cannot be read/],
+    [[RAW, bad('a.json', '{')], /a\.json cannot be read/],
+    [[RAW, bad('b.json', '[]')], /b\.json/],
+    [[RAW, bad('c.json', '{"subnet": 5}')], /c\.json: subnet/],
+    [[RAW, bad('d.json', '{"subnets": "10.5.1.0/24"}')], /d\.json.*subnets/],
+    [
+      [RAW, S, bad('e.json', '{"routes": {"10.5.2.0": "1.2.3.4"}}')],
+      /route 10\.5\.2\.0 of --config/,
+    ],
+    [[RAW, S, bad('f.json', '{"port": 1.5}')], /--port: 1\.5/],
+  ]
+  for (const [args, want] of cases) {
+    const { code, out, err } = await run(...args)
+    t.equal(code, 2, args.slice(1).join(' '))
+    t.equal(out, '')
+    t.match(err, want)
+    t.match(err, /^heddle replay: .*\nheddle replay --help/, 'one line, and where to look')
+  }
+})
+
+t.test('help', async (t) => {
+  const { code, out, err } = await run('--help')
+  t.equal(code, 0)
+  t.equal(err, '')
+  for (const flag of [
+    'backend',
+    'direction',
+    'network',
+    'subnet',
+    'route',
+    'config',
+    'write',
+    'json',
+    'port',
+    'mtu',
+    'public-ip',
+  ]) {
+    t.match(out, new RegExp(`--${flag}\\b`))
+  }
+})

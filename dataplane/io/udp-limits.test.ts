@@ -1,0 +1,159 @@
+/**
+ * What the kernel refuses, holds back or cuts: results of entries, full queues, segmentation.
+ *
+ * The file starts itself again in a network namespace of its own, which ends with it; a neighbour
+ * that never answers can be made there.
+ */
+import { spawnSync } from 'node:child_process'
+import { constants as os } from 'node:os'
+import { ENTRY_FIELDS } from '../packet/entries.js'
+import { HEADROOM } from '../packet/layout.js'
+import {
+  LOCALHOST,
+  createBench,
+  openPort,
+  pattern,
+  payload,
+  results,
+  rows,
+} from './device-fixture.js'
+import { encodeName, endpoint4 } from './endpoint.js'
+
+if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
+  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
+  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
+  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
+}
+const { default: t } = await import('tap')
+
+function ip(...args: string[]): void {
+  const run = spawnSync('ip', args, { encoding: 'utf8' })
+  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
+}
+ip('link', 'set', 'lo', 'up')
+
+t.test('an entry that is refused costs only itself', (t) => {
+  const { arena, batch, entries, names, free } = createBench(256)
+  const port = openPort(arena)
+  const receiver = openPort(arena)
+  const broadcast = 32 // not allowed without SO_BROADCAST (udp(7))
+  encodeName(endpoint4(LOCALHOST, receiver.port), names, 0)
+  encodeName(endpoint4(0xffffffff, 9), names, broadcast)
+  const want: number[] = []
+  for (let i = 0; i < 200; i++) {
+    const [len, name, errno] =
+      i % 7 === 3
+        ? [8, broadcast, os.errno.EACCES]
+        : i % 7 === 5
+          ? [8, -1, os.errno.EDESTADDRREQ]
+          : i === 66
+            ? [65508, 0, os.errno.EMSGSIZE]
+            : [8, 0, 0]
+    entries.add(free, len, name, len)
+    entries.setResult(i, 99)
+    want.push(errno)
+  }
+  port.send(entries, names)
+  t.same(results(entries), want)
+  t.equal(receiver.receive(batch), want.filter((errno) => errno === 0).length)
+  port.close()
+  receiver.close()
+  t.end()
+})
+
+t.test('segmentation: one entry leaves as many datagrams, GRO brings them back as one', (t) => {
+  const { arena, batch, entries, names, free } = createBench(4, HEADROOM + 65535)
+  const sender = openPort(arena)
+  const plain = openPort(arena)
+  const merging = openPort(arena, { gro: true })
+  encodeName(endpoint4(LOCALHOST, plain.port), names, 0)
+  encodeName(endpoint4(LOCALHOST, merging.port), names, 32)
+  const bytes = pattern(1, 2500)
+  arena.bytes.set(bytes, free)
+  const run = (name: number): void => {
+    entries.clear()
+    entries.add(free, 2500, name, 2500)
+    entries.entries[ENTRY_FIELDS.SEGMENT] = 1000
+    sender.send(entries, names)
+    t.equal(entries.result(0), 0)
+    batch.rewind()
+  }
+  run(0)
+  t.equal(plain.receive(batch), 3)
+  t.same(
+    rows(batch, (row) => batch.len(row)),
+    [1000, 1000, 500],
+  )
+  t.same(
+    rows(batch, (row) => batch.segment(row)),
+    [0, 0, 0],
+  )
+  t.ok(Buffer.concat([0, 1, 2].map((row) => payload(batch, row))).equals(bytes))
+  run(32)
+  t.equal(merging.receive(batch), 1)
+  t.equal(batch.segment(0), 1000)
+  t.ok(payload(batch, 0).equals(bytes))
+  for (const each of [sender, plain, merging]) each.close()
+  t.end()
+})
+
+t.test('a full socket: the rest is not tried and gets the same errno', (t) => {
+  // Nobody answers for 10.98.0.2, so what is sent to it waits for its address in the socket's
+  // own send buffer.
+  ip('link', 'add', 'slow0', 'type', 'veth', 'peer', 'name', 'slow1')
+  ip('address', 'add', '10.98.0.1/24', 'dev', 'slow0')
+  ip('link', 'set', 'slow1', 'up')
+  ip('link', 'set', 'slow0', 'up')
+  const { arena, batch, entries, names, free } = createBench()
+  const port = openPort(arena, { address: '0.0.0.0', sendBuffer: 8192 })
+  encodeName(endpoint4(0x0a620002, 9), names, 0)
+  encodeName(endpoint4(LOCALHOST, port.port), names, 32)
+  for (let i = 0; i < 40; i++) {
+    entries.add(free, 1000, 0, 1000)
+    entries.setResult(i, 99)
+  }
+  entries.add(free, 1, 32, 1)
+  port.send(entries, names)
+  const list = results(entries)
+  const sent = list.indexOf(os.errno.EAGAIN)
+  t.ok(sent > 0 && sent < 40, `${sent} datagrams had room`)
+  t.same(list, [...Array<number>(sent).fill(0), ...Array<number>(41 - sent).fill(os.errno.EAGAIN)])
+  t.equal(port.receive(batch), 0, 'not even the one to another host was tried')
+  port.close()
+  ip('link', 'del', 'slow0')
+  t.end()
+})
+
+t.test('buffers beyond the system limit are achieved, drops are counted', (t) => {
+  const { arena, batch, entries, names, free } = createBench()
+  const big = openPort(arena, { receiveBuffer: 16 << 20, sendBuffer: 8 << 20 })
+  t.equal(big.receiveBuffer, 16 << 20)
+  t.equal(big.sendBuffer, 8 << 20)
+  const small = openPort(arena, { receiveBuffer: 8192 })
+  t.equal(small.receiveBuffer, 8192)
+  encodeName(endpoint4(LOCALHOST, small.port), names, 0)
+  for (let i = 0; i < 100; i++) entries.add(free, 1000, 0, 1000)
+  big.send(entries, names)
+  const got = small.receive(batch)
+  t.ok(got > 0 && got < 100)
+  t.equal(got + small.drops(), 100)
+  big.close()
+  small.close()
+  t.end()
+})
+
+t.test('without the privilege the system limit holds, and is reported', (t) => {
+  // In a user namespace of its own a process has no privilege over the network around it.
+  const module = JSON.stringify(new URL('./udp-port.js', import.meta.url).href)
+  const program = `import { openUdp } from ${module}
+    const asked = { receiveBuffer: 2 ** 30, sendBuffer: 2 ** 30 }
+    const got = openUdp({ family: 4, port: 0, ...asked })
+    console.log(got.receiveBuffer, got.sendBuffer)`
+  const args = ['--user', process.execPath, '--input-type=module', '--eval', program]
+  const run = spawnSync('unshare', args, { encoding: 'utf8' })
+  t.equal(run.status, 0, run.stderr)
+  const sizes = run.stdout.trim().split(' ').map(Number)
+  t.equal(sizes.length, 2)
+  for (const size of sizes) t.ok(size > 4096 && size < 2 ** 30, `${size} bytes`)
+  t.end()
+})
