@@ -52,8 +52,8 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
         log.info(
           `Lease (${formatSubnet(choice.lease.subnet)}) of current IP (${attrs.publicIP}) does not fit the network configuration, deleting`,
         )
+        // Gone, or changed meanwhile: either way the next round sees what is there.
         await store.deleteLease(choice.lease, signal)
-        // Not a lost race: the next round sees the key gone.
         continue
       case 'create': {
         const lease = await store.createLease(choice.subnet, attrs, ttlMs, signal)
@@ -73,12 +73,10 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
           `out of subnets: all ${String(leases.length)} subnets of the network are taken; enlarge Network, widen SubnetMin..SubnetMax or raise SubnetLen`,
         )
     }
-    attempt++
-    log.info(`another host was faster, choosing again (attempt ${String(attempt)})`)
   }
   throw new HeddleError(
     'HEDDLE_STORE',
-    `no subnet after ${String(RACE_RETRIES)} lost races for one`,
+    `no subnet after ${String(RACE_RETRIES)} attempts: other hosts were faster each time`,
     { retryable: true },
   )
 }

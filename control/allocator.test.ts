@@ -97,6 +97,34 @@ const CASES: readonly {
     want: 'incompatible 10.3.7.0/24',
   },
   {
+    name: 'own lease at SubnetMin',
+    over: { leases: [lease('10.3.1.0-24', OWN)] },
+    want: 'reuse 10.3.1.0/24',
+  },
+  {
+    name: 'own lease at SubnetMax',
+    over: { leases: [lease('10.3.255.0-24', OWN)] },
+    want: 'reuse 10.3.255.0/24',
+  },
+  {
+    name: 'previous dual-stack subnet beside an IPv4 lease',
+    over: {
+      config: DUAL,
+      leases: [lease('10.3.7.0-24', OTHER)],
+      previous: subnet('10.3.6.0-24&fc00:0:0:6::-64'),
+    },
+    want: 'previous 10.3.6.0/24,fc00:0:0:6::/64',
+  },
+  {
+    name: 'previous dual-stack subnet whose IPv6 part is taken',
+    over: {
+      config: DUAL,
+      leases: [lease('10.3.7.0-24&fc00:0:0:6::-64', OTHER)],
+      previous: subnet('10.3.6.0-24&fc00:0:0:6::-64'),
+    },
+    want: 'create 10.3.1.0/24,fc00:0:0:1::/64',
+  },
+  {
     name: 'own dual-stack lease',
     over: { config: DUAL, leases: [lease('10.3.7.0-24&fc00:0:0:7::-64', OWN)] },
     want: 'reuse 10.3.7.0/24,fc00:0:0:7::/64',

@@ -28,6 +28,11 @@ t.test('IPv4 defaults and overrides', (t) => {
     ['{"Network":"10.3.4.0/23"}', '10.3.4.0/23 25 10.3.4.128 10.3.5.128'],
     ['{"Network":"10.3.4.0/28"}', '10.3.4.0/28 30 10.3.4.4 10.3.4.12'],
     ['{"Network":"240.0.0.0/4"}', '240.0.0.0/4 24 240.0.1.0 255.255.255.0'],
+    ['{"Network":"10.3.0.0/16","SubnetLen":30}', '10.3.0.0/16 30 10.3.0.4 10.3.255.252'],
+    [
+      '{"Network":"10.3.0.0/16","SubnetMin":"10.3.9.0","SubnetMax":"10.3.9.0"}',
+      '10.3.0.0/16 24 10.3.9.0 10.3.9.0',
+    ],
     ['{"Network":"10.3.77.88/16"}', '10.3.0.0/16 24 10.3.1.0 10.3.255.0'],
     ['{"NETWORK":"10.3.0.0/16","subnetLEN":18}', '10.3.0.0/16 18 10.3.64.0 10.3.192.0'],
     [
@@ -75,6 +80,7 @@ const INVALID: readonly [string, RegExp][] = [
   ['{"Network":"fc00::/48"}', /Network is "fc00::\/48"/],
   ['{"Network":"0.0.0.0/0"}', /Network is "0.0.0.0\/0"/],
   [`{${N},"SubnetLen":31}`, /SubnetLen is 31; write a number from 18 to 30/],
+  ['{"Network":"10.3.0.0/28","SubnetLen":31}', /SubnetLen is 31; write a number from 30 to 30/],
   [`{${N},"SubnetLen":17}`, /SubnetLen is 17; write a number from 18 to 30/],
   [`{${N},"SubnetLen":-1}`, /SubnetLen is -1/],
   [`{${N},"SubnetLen":24.5}`, /SubnetLen is 24.5/],

@@ -47,6 +47,12 @@ const CASES: readonly [string, Partial<RenewalState>, boolean, number][] = [
     600,
   ],
   ['ttl as long as the margin', { ttlMs: 60 * MINUTE, expiresAtMs: NOW + 30 * MINUTE }, true, 0],
+  [
+    'ttl as long as the margin: before its half',
+    { ttlMs: 60 * MINUTE, expiresAtMs: NOW + 40 * MINUTE },
+    false,
+    MINUTE,
+  ],
   ['reservation', { expiresAtMs: null }, false, MINUTE],
   ['a fraction is rounded up', { ttlMs: 15, expiresAtMs: NOW + 15 }, false, 8],
 ]

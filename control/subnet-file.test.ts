@@ -65,6 +65,8 @@ t.test('an existing folder keeps its mode', async (t) => {
   chmodSync(join(top, 'd'), 0o700)
   await writeSubnetFile(join(top, 'd', 'subnet.env'), V4)
   t.equal(mode(join(top, 'd')), 0o700)
+  await writeSubnetFile(join(top, 'd', 'e', 'subnet.env'), V4)
+  t.equal(mode(join(top, 'd')), 0o700, 'also when one is made in it')
 })
 
 t.test('failure leaves nothing behind', async (t) => {

@@ -6,7 +6,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
-import { parseIPv4 } from './address.js'
+import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES } from './counters.js'
 import { flannelUdp } from './encap/flannel-udp.js'
 import { BATCH_SIZE, createEngineArena, Engine } from './engine.js'
@@ -66,8 +66,8 @@ function packet(dst: string, ttl: number): Uint8Array {
   view.setUint16(2, LEN)
   view.setUint8(8, ttl)
   view.setUint8(9, 17)
-  view.setInt32(12, parseIPv4('10.5.1.7'))
-  view.setInt32(16, parseIPv4(dst))
+  view.setInt32(12, parseAddress4('10.5.1.7')!)
+  view.setInt32(16, parseAddress4(dst)!)
   let sum = 0
   for (let at = 0; at < 20; at += 2) sum += view.getUint16(at)
   view.setUint16(10, ~((sum & 0xffff) + (sum >>> 16)) & 0xffff)
@@ -77,8 +77,12 @@ function packet(dst: string, ttl: number): Uint8Array {
 /** Heap growth in bytes per packet over many breaths. */
 function measure(toPeer: Uint8Array, toUs: Uint8Array, waste: object[] | null): number {
   const fib = createFib({ readers: 1 })
-  fib.writer.insert4(parseIPv4('10.5.1.0'), 24, fib.hops.addLocal())
-  fib.writer.insert4(parseIPv4('10.5.2.0'), 24, fib.hops.addPeer(parseIPv4('172.30.0.12'), 8285))
+  fib.writer.insert4(parseAddress4('10.5.1.0')!, 24, fib.hops.addLocal())
+  fib.writer.insert4(
+    parseAddress4('10.5.2.0')!,
+    24,
+    fib.hops.addPeer(parseAddress4('172.30.0.12')!, 8285),
+  )
   const inside = new Treadmill(toPeer, waste)
   const outside = new Treadmill(toUs, waste)
   const raw = {
@@ -97,7 +101,7 @@ function measure(toPeer: Uint8Array, toUs: Uint8Array, waste: object[] | null): 
     encap: flannelUdp,
     counters: new Counters(new SharedArrayBuffer(COUNTERS_BYTES)),
     mtu: MTU,
-    localAddress: parseIPv4('10.5.1.0'),
+    localAddress: parseAddress4('10.5.1.0')!,
     now: () => now++,
   })
   for (let i = 0; i < BREATHS; i++) engine.breath()

@@ -6,7 +6,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { parseIPv4 } from './address.js'
+import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES, describeCounters, DIRECTIONS } from './counters.js'
 import { flannelUdp, UDP_PORT } from './encap/flannel-udp.js'
 import { createEngineArena, Engine } from './engine.js'
@@ -62,7 +62,7 @@ async function framesOf(path: string): Promise<Frames> {
 
 function splitPrefix(text: string): { addr: number; len: number } {
   const [address = '', len] = text.split('/')
-  return { addr: parseIPv4(address), len: Number(len) }
+  return { addr: parseAddress4(address)!, len: Number(len) }
 }
 
 /** Runs a case to its end. */
@@ -74,7 +74,7 @@ async function run(folder: string): Promise<Output> {
   fib.writer.insert4(subnet.addr, subnet.len, fib.hops.addLocal())
   for (const [prefix, host] of Object.entries(config.routes)) {
     const { addr, len } = splitPrefix(prefix)
-    fib.writer.insert4(addr, len, fib.hops.addPeer(parseIPv4(host), UDP_PORT))
+    fib.writer.insert4(addr, len, fib.hops.addPeer(parseAddress4(host)!, UDP_PORT))
   }
   const arena = createEngineArena(mtu, flannelUdp)
   const tun: string[] = []

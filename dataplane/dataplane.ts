@@ -3,7 +3,7 @@
  * read, engine started and stopped. The packets themselves never come through here.
  */
 import { Worker } from 'node:worker_threads'
-import { parseIPv4, prefixMask4 } from './address.js'
+import { mask4, parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES, describeCounters, type CountersReport } from './counters.js'
 import { STOP, type EngineSetup } from './engine-setup.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
@@ -119,7 +119,7 @@ export class Dataplane {
       counters: this.countersMemory,
       control: this.control,
       mtu,
-      localAddress: parseIPv4(localAddress),
+      localAddress: addressBits(localAddress),
       busyPollUs: this.busyPollUs,
     }
     const worker = new Worker(new URL('./engine-worker.js', import.meta.url), {
@@ -160,10 +160,10 @@ export class Dataplane {
     const before = this.routes.get(key)
     if (before === peerKey) return
     const entry = this.peerHops.get(peerKey) ?? {
-      hop: this.fib.hops.addPeer(parseIPv4(peer.address), peer.port),
+      hop: this.fib.hops.addPeer(addressBits(peer.address), peer.port),
       routes: 0,
     }
-    this.fib.writer.insert4(prefix.addr & prefixMask4(prefix.len), prefix.len, entry.hop)
+    this.fib.writer.insert4(prefix.addr & mask4(prefix.len), prefix.len, entry.hop)
     entry.routes++
     this.peerHops.set(peerKey, entry)
     this.routes.set(key, peerKey)
@@ -214,6 +214,13 @@ export class Dataplane {
     this.peerHops.delete(peerKey)
     this.fib.hops.retire(entry.hop)
   }
+}
+
+/** Bits of a dotted quad. @throws RangeError for any other text */
+function addressBits(text: string): number {
+  const bits = parseAddress4(text)
+  if (bits === null) throw new RangeError(`"${text}" is no IPv4 address`)
+  return bits
 }
 
 function routeKey(prefix: RoutePrefix): string {

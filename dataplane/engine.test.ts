@@ -4,7 +4,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { parseIPv4 } from './address.js'
+import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES, describeCounters, EGRESS, INGRESS, READ } from './counters.js'
 import { flannelUdp } from './encap/flannel-udp.js'
 import { BATCH_SIZE, createEngineArena, Engine } from './engine.js'
@@ -16,9 +16,9 @@ import { createMemoryPair } from './io/memory.js'
 import * as verdict from './packet/verdict.js'
 
 const MTU = 1472
-const OWN = parseIPv4('10.5.1.0')
-const PEER_SUBNET = parseIPv4('10.5.2.0')
-const PEER = parseIPv4('172.30.0.12')
+const OWN = parseAddress4('10.5.1.0')!
+const PEER_SUBNET = parseAddress4('10.5.2.0')!
+const PEER = parseAddress4('172.30.0.12')!
 const PORT = 8285
 
 /** Host A of a two-host overlay: own subnet 10.5.1.0/24, host B has 10.5.2.0/24. */
@@ -228,7 +228,7 @@ t.test('a packet without a route earns ICMP net unreachable', async (t) => {
   host.engine.breath()
   const [error, ...more] = host.raw.drain()
   t.same(more, [])
-  t.same(error?.to, endpoint4(parseIPv4('10.5.1.7'), 0))
+  t.same(error?.to, endpoint4(parseAddress4('10.5.1.7')!, 0))
   // RFC 792: IPv4 header (tos c0, total 57, id 0, TTL 64, ICMP), type 3 code 0, unused 4 bytes,
   // then the whole offending packet as it was read. Header sum: 45c0+0039+0000+0000+4001+0a05+
   // 0100+0a05+0107 = 9c0b, inverted 63f4. ICMP sum: 0300 + the quoted words 4500+001d+0001+0000+
@@ -307,11 +307,11 @@ t.test('one breath moves at most one batch per direction, so neither side starve
 
 t.test('routes that change between breaths are followed', async (t) => {
   const host = createHostA()
-  const other = host.fib.hops.addPeer(parseIPv4('172.30.0.13'), PORT)
+  const other = host.fib.hops.addPeer(parseAddress4('172.30.0.13')!, PORT)
   host.fib.writer.insert4(PEER_SUBNET, 24, other)
   host.inside.inject(TO_PEER)
   host.engine.breath()
-  t.same(host.outside.drain()[0]?.to, endpoint4(parseIPv4('172.30.0.13'), PORT))
+  t.same(host.outside.drain()[0]?.to, endpoint4(parseAddress4('172.30.0.13')!, PORT))
   host.fib.writer.remove4(PEER_SUBNET, 24)
   host.inside.inject(TO_PEER)
   host.engine.breath()

@@ -144,7 +144,7 @@ const left = (pid: number): string[] =>
 t.test('the demo shows everything it promises, and leaves nothing', { skip }, async (t) => {
   const begin = Date.now()
   const run = start()
-  t.equal(await run.ended, 0, run.output())
+  t.equal(await run.ended, 0)
   t.ok(Date.now() - begin < 60_000, 'within a minute')
   const text = run.output()
   t.match(text, /h1: eth0 172\.30\.0\.11\/24 mtu 1500/)
@@ -167,13 +167,13 @@ t.test('the demo shows everything it promises, and leaves nothing', { skip }, as
       '7 h2/pod1 eth0 60',
     ],
   )
-  t.notMatch(text, /\u001b/, 'no colours where it is no terminal')
+  t.notOk(text.includes('\u001b'), 'no colours where it is no terminal')
   t.same(left(run.pid), [])
 })
 
 t.test('the same over etcd, as JSON', { skip }, async (t) => {
   const run = start('--store=etcd', '--json')
-  t.equal(await run.ended, 0, run.output())
+  t.equal(await run.ended, 0)
   const text = run.output()
   const document = JSON.parse(text.slice(text.indexOf('{'), text.lastIndexOf('}') + 1)) as Measured
   t.match(document.store, /^etcd at http/)

@@ -31,6 +31,8 @@ export interface OverlayOptions {
   readonly daemons?: number
   /** `file`: a directory; `etcd`: a real server in the switch namespace. */
   readonly store: 'file' | 'etcd'
+  /** Members of the network configuration beside its backend; default {@link NETWORK} alone. */
+  readonly network?: Readonly<Record<string, unknown>>
   /** Members of the network configuration's Backend beside its type. */
   readonly backend?: Readonly<Record<string, unknown>>
 }
@@ -140,7 +142,11 @@ export async function createOverlay(t: Test, options: OverlayOptions): Promise<O
     await lab.close()
   })
   if (options.store === 'etcd') await lab.startEtcd()
-  await overlay.configure({ Network: NETWORK, Backend: { Type: 'udp', ...options.backend } })
+  await overlay.configure({
+    Network: NETWORK,
+    ...options.network,
+    Backend: { Type: 'udp', ...options.backend },
+  })
   const first = lab.hosts.slice(0, options.daemons ?? options.hosts)
   try {
     await Promise.all(first.map((host) => overlay.start(host)))

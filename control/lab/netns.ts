@@ -74,7 +74,9 @@ export class Netns {
     const name = `tcpdump-${iface}`
     const target = file ?? `${this.#freeLog(name)}.pcap`
     // -Z root: the target may lie where only root can write. --immediate-mode: no waiting for a full block.
-    const args = ['-i', iface, '-n', '-U', '--immediate-mode', '-Z', 'root', '-w', target]
+    // -s and -B (KiB): each place in the kernel's ring takes the snap length; the default holds 8 packets.
+    const ring = ['-s', '65535', '-B', '32768']
+    const args = ['-i', iface, '-n', '-U', '--immediate-mode', ...ring, '-Z', 'root', '-w', target]
     const child = await this.spawn('tcpdump', filter === '' ? args : [...args, filter], { name })
     await child.waitFor(/listening on/)
     return new Capture(child, target)

@@ -182,7 +182,7 @@ t.test('killed under a watch and calls: no stray rejection, and the process ends
     const subnet = { v4: { addr: 0x0a050100, len: 24 }, v6: null }
     const attrs = { publicIP: '192.0.2.1', publicIPv6: null, backendType: '' }
     await store.createLease({ v4: { addr: 0x0a050900, len: 24 }, v6: null }, attrs, 60000, signal)
-    const end = Date.now() + 2500
+    const end = Date.now() + 1500
     let failed = 0
     let worked = 0
     const watch = (async () => { for await (const event of store.watch(signal)) worked++ })()
@@ -200,7 +200,7 @@ t.test('killed under a watch and calls: no stray rejection, and the process ends
     console.log(JSON.stringify({ failed, worked }))`
   const output = must(process.execPath, ['--input-type=module', '-e', program])
   while ((await etcd.ctl('get', '--prefix', '/killed/')) === '') await pause(20)
-  await pause(500)
+  await pause(300)
   etcd.freeze()
   await pause(400)
   await etcd.kill()

@@ -132,7 +132,7 @@ t.test('a write whose answer is lost is recognised as done', async (t) => {
   t.teardown(() => relay.cut())
   const prefix = `/etcd-${cases++}`
   const endpoints = [relay.endpoint, etcd.endpoint]
-  const store = open(t, { prefix, endpoints, timeoutMs: 2000 })
+  const store = open(t, { prefix, endpoints, timeoutMs: 1000 })
   const loseAnswerTo = (name: string) => {
     relay.mode = 'pass'
     relay.onRequest = (piece) => {
@@ -149,7 +149,7 @@ t.test('a write whose answer is lost is recognised as done', async (t) => {
 
   await relay.cut()
   await relay.restore()
-  const other = open(t, { prefix, endpoints, timeoutMs: 2000 })
+  const other = open(t, { prefix, endpoints, timeoutMs: 1000 })
   await other.readConfig(signal)
   loseAnswerTo(A)
   const updated = await other.updateLease(created!, attrs('192.0.2.1'), DAY, signal)
@@ -159,7 +159,7 @@ t.test('a write whose answer is lost is recognised as done', async (t) => {
 
   await relay.cut()
   await relay.restore()
-  const third = open(t, { prefix, endpoints, timeoutMs: 2000 })
+  const third = open(t, { prefix, endpoints, timeoutMs: 1000 })
   await third.readConfig(signal)
   loseAnswerTo(A)
   t.equal(await third.deleteLease(updated!, signal), true)

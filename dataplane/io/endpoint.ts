@@ -5,7 +5,7 @@
  * Linux ports pass names on untouched; devices in TypeScript take them apart here.
  */
 import { constants, endianness } from 'node:os'
-import { formatIPv4 } from '../address.js'
+import { formatAddress4 } from '../address.js'
 import { NAME_SIZE, writeName } from '../fib/nexthop.js'
 import * as ipv6 from '../wire/ipv6.js'
 
@@ -94,7 +94,7 @@ export function addressBytes6(endpoint: Endpoint): Uint8Array {
 /** Text of an endpoint: `192.0.2.2:8285`, `[2001:db8::2]:8285`. */
 export function describeEndpoint(endpoint: Endpoint): string {
   const port = String(endpoint.port)
-  if (endpoint.family === 4) return `${formatIPv4(endpoint.address[0] ?? 0)}:${port}`
+  if (endpoint.family === 4) return `${formatAddress4(endpoint.address[0] ?? 0)}:${port}`
   const view = new DataView(addressBytes6(endpoint).buffer)
   return `[${ipv6.describeAddress(view, 0)}]:${port}`
 }

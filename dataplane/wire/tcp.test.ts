@@ -174,6 +174,7 @@ const OPTIONS: readonly (readonly [string, string, number, number, string])[] = 
   ['length 0', '02 00 05 b4', tcp.OPTION_MSS, tcp.BAD_OPTIONS, 'bad'],
   ['length 1', '08 01 01 01', tcp.OPTION_MSS, tcp.BAD_OPTIONS, 'bad'],
   ['length past the header', '01 01 02 04', tcp.OPTION_MSS, tcp.BAD_OPTIONS, 'nop,nop,bad'],
+  ['one byte past the header', '01 02 04 05', tcp.OPTION_MSS, tcp.BAD_OPTIONS, 'nop,bad'],
   ['kind in the last byte', '01 01 01 02', tcp.OPTION_MSS, tcp.BAD_OPTIONS, 'nop,nop,nop,bad'],
 ]
 for (const [name, hex, kind, want, text] of OPTIONS) {

@@ -24,7 +24,7 @@ function compiledName(source) {
 function isSerial(source) {
   const text = readFileSync(join(ROOT, source), 'utf8')
   return (
-    /from '[./]*(\.\.|control|\.)\/lab\//.test(text) ||
+    /from '[^']*\/lab\//.test(text) ||
     source.startsWith('control/lab/') ||
     /^\/\*\*[^/]*@serial/.test(text)
   )

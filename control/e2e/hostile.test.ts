@@ -1,0 +1,285 @@
+/**
+ * @serial Hostile datagrams at the daemon's port: each gets its verdict, nothing wrong is delivered,
+ * all are accounted for; and under a flood the daemon stays small, answers, learns routes and stops.
+ */
+import { once } from 'node:events'
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { connect, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import t, { type Test } from 'tap'
+import type { Capture } from '../lab/capture.js'
+import type { Host, Pod } from '../lab/host.js'
+import type { ManagedProcess } from '../lab/process.js'
+import type { FloodReport } from './flood.js'
+import { delivered, type HostileDatagram, hostileDatagrams } from './hostile-packets.js'
+import {
+  assertAccounted,
+  counted,
+  createOverlay,
+  type Overlay,
+  overlayAddress,
+  skip,
+  sumOfVerdicts,
+  tally,
+  until,
+} from './overlay.js'
+
+t.setTimeout(120_000)
+
+const PORT = 8285
+const FLOOD = fileURLToPath(new URL('flood.js', import.meta.url))
+const RELAY = fileURLToPath(new URL('udp-relay.js', import.meta.url))
+/** Largest datagram that needs no fragments on the underlay. */
+const UNFRAGMENTED = 1472
+const LARGEST = 65507
+
+/** A socket for single datagrams from a host to another's daemon. */
+async function relay(from: Host, to: Host): Promise<(bytes: Buffer) => Promise<void>> {
+  const path = join(from.dir, 'relay.sock')
+  const child = await from.spawn(process.execPath, [RELAY, path, to.address, String(PORT)])
+  await child.waitFor(/listening/)
+  const socket: Socket = connect(path)
+  await once(socket, 'connect')
+  socket.unref()
+  return async (bytes) => {
+    socket.write(`${bytes.toString('hex')}\n`)
+    const [answer] = (await once(socket, 'data')) as [Buffer]
+    if (answer.toString() !== '\n') throw new Error(answer.toString())
+  }
+}
+
+/** A running flood against a host. */
+class Flood {
+  readonly #child: ManagedProcess
+
+  private constructor(child: ManagedProcess) {
+    this.#child = child
+  }
+
+  static async start(
+    from: Host,
+    to: Host,
+    pod: Pod,
+    inner: string,
+    largest: number,
+    seconds: number,
+  ) {
+    const numbers = [PORT, seconds, largest, 1].map(String)
+    const args = [FLOOD, to.address, ...numbers, pod.address, inner]
+    const child = await from.spawn(process.execPath, args, { name: 'flood' })
+    await child.waitFor(/"flooding":true/)
+    return new Flood(child)
+  }
+
+  get running(): boolean {
+    return this.#child.running
+  }
+
+  /** Waits for its end. */
+  async report(): Promise<FloodReport> {
+    await this.#child.exited
+    return JSON.parse(this.#child.stdout().trim().split('\n').at(-1) ?? '') as FloodReport
+  }
+}
+
+/** Datagrams that a host's socket had no room for (proc(5), /proc/net/udp, column drops). */
+async function socketDrops(host: Host): Promise<number> {
+  const { stdout } = await host.run('cat', ['/proc/net/udp'])
+  const port = `:${PORT.toString(16).toUpperCase()} `
+  const line = stdout.split('\n').find((text) => text.includes(port)) ?? ''
+  return Number(line.trim().split(/\s+/).at(-1))
+}
+
+/** Datagrams that the kernel handed to programs of a host (RFC 4113 udpInDatagrams). */
+async function datagramsRead(host: Host): Promise<number> {
+  const { stdout } = await host.run('cat', ['/proc/net/snmp'])
+  const [names = '', values = ''] = stdout.split('\n').filter((line) => line.startsWith('Udp:'))
+  return Number(values.split(' ')[names.split(' ').indexOf('InDatagrams')])
+}
+
+/** Resident memory in MB and open descriptors of a process (proc(5)). */
+function footprint(pid: number): { memory: number; descriptors: number } {
+  const kb = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+  return { memory: Number(kb) / 1024, descriptors: readdirSync(`/proc/${pid}/fd`).length }
+}
+
+/** Every packet captured behind the daemon must be one that it had to deliver, as it had to be. */
+async function checkDelivered(t: Test, capture: Capture, all: readonly HostileDatagram[]) {
+  const { packets } = await capture.stop()
+  const wanted = new Set(
+    all.filter((d) => d.verdict === 'forward').map((d) => delivered(d.bytes).toString('hex')),
+  )
+  const seen = packets.map(({ bytes }) => Buffer.from(bytes).toString('hex'))
+  const strange = seen.filter((hex) => !wanted.has(hex))
+  t.same(strange.slice(0, 3), [], `${strange.length} of ${seen.length} packets are none of ours`)
+  return seen.length
+}
+
+t.test('hostile datagrams', { skip }, async (t) => {
+  // h1 is attacked; h2 is a peer; h3 and h4 have no daemon: h4 is a stranger, h3 will get a lease.
+  const network = { SubnetMin: '10.5.1.0', SubnetMax: '10.5.99.0' }
+  const overlay = await createOverlay(t, { hosts: 4, daemons: 2, store: 'file', network })
+  const [h1, h2, h3, h4] = [1, 2, 3, 4].map((n) => overlay.host(n)) as [Host, Host, Host, Host]
+  const [p1, p2] = [await overlay.addPod(h1), await overlay.addPod(h2)]
+  const daemon = overlay.daemon(h1)
+  const all = hostileDatagrams(p1.address, p2.address, h1.address)
+
+  await t.test('each one gets its verdict, from a peer and from a stranger (F40)', async (t) => {
+    for (const from of [h2, h4]) {
+      const send = await relay(from, h1)
+      const capture = await h1.capture('flannel0', 'inbound')
+      for (const { name, bytes, verdict } of all) {
+        const before = tally(await overlay.status(h1))
+        await send(bytes)
+        const moved = await ingressMoves(overlay, h1, before)
+        t.same(moved, { [`ingress.${verdict}`]: 1 }, `${from.name}: ${name}: ${verdict}`)
+      }
+      const good = all.filter((d) => d.verdict === 'forward').length
+      await capture.waitForPackets(good)
+      t.equal(await checkDelivered(t, capture, all), good, 'all valid ones are there')
+    }
+  })
+
+  await t.test('at full rate: everything sent is read or a counted overflow', async (t) => {
+    const drops = await socketDrops(h1)
+    const read = await datagramsRead(h1)
+    const before = await overlay.settled(h1)
+    const floods = await Promise.all(
+      [h2, h4].map((from) => Flood.start(from, h1, p1, p2.address, UNFRAGMENTED, 3)),
+    )
+    // For a moment the daemon does not read at all, so that its socket does overflow.
+    await sleep(500)
+    process.kill(daemon.pid, 'SIGSTOP')
+    await sleep(800)
+    process.kill(daemon.pid, 'SIGCONT')
+    const reports = await Promise.all(floods.map((flood) => flood.report()))
+    const after = await overlay.settled(h1)
+    const moved = counted(before, after)
+    const sent = reports.reduce((sum, report) => sum + report.sent, 0)
+    const valid = reports.reduce((sum, report) => sum + report.valid, 0)
+    const overflow = (await socketDrops(h1)) - drops
+    t.comment(`sent ${sent}, read ${moved['ingress.read'] ?? 0}, overflow ${overflow}`)
+    t.ok(sent > 10_000, `${sent} sent`)
+    t.ok(overflow > 0, `${overflow} had no room`)
+    t.equal(
+      moved['ingress.read'],
+      (await datagramsRead(h1)) - read,
+      'all that the kernel handed out',
+    )
+    t.equal((moved['ingress.read'] ?? 0) + overflow, sent, 'read + overflow = sent')
+    const arrived = (moved['ingress.forward'] ?? 0) + (moved['ingress.drop_tun_busy'] ?? 0)
+    t.ok(arrived <= valid && arrived >= valid - overflow, `${arrived} of ${valid} valid ones`)
+    assertAccounted(t, 'h1', after)
+  })
+
+  await t.test(
+    '0 to 65507 bytes at full rate: small, alive, answering, learning (F40, F42)',
+    async (t) => {
+      const before = footprint(daemon.pid)
+      const capture = await h1.capture('flannel0', 'inbound')
+      const floods = await Promise.all([
+        Flood.start(h2, h1, p1, p2.address, LARGEST, 6),
+        Flood.start(h4, h1, p1, p2.address, UNFRAGMENTED, 6),
+      ])
+      const answers = await statusTimes(overlay, h1, 15)
+      const median = [...answers].sort((a, b) => a - b)[7] ?? Infinity
+      t.comment(`status answers in ${answers.map((ms) => ms.toFixed(0)).join(' ')} ms`)
+      t.ok(median < 250, `half of the answers within ${median.toFixed(0)} ms`)
+      t.ok(Math.max(...answers) < 1000)
+
+      await checkRouteChange(t, overlay, p1, h3)
+      t.ok(
+        floods.every((flood) => flood.running),
+        'all of this while being flooded',
+      )
+      for (const flood of floods) t.ok((await flood.report()).sent > 1000)
+
+      const counts = await overlay.settled(h1)
+      assertAccounted(t, 'h1', counts)
+      await checkDelivered(t, capture, all)
+      t.ok(daemon.running)
+      const after = footprint(daemon.pid)
+      t.comment(`memory ${before.memory.toFixed(0)} → ${after.memory.toFixed(0)} MB`)
+      t.ok(after.memory < before.memory + 40, `${after.memory.toFixed(0)} MB`)
+      t.equal(after.descriptors, before.descriptors, 'no descriptor leaks')
+      t.equal(
+        (await p2.run('ping', ['-c3', '-i0.1', '-W2', p1.address])).code,
+        0,
+        'pods still talk',
+      )
+    },
+  )
+
+  await t.test('SIGTERM under a flood: exit 0 < 5 s', async (t) => {
+    const flood = await Flood.start(h4, h1, p1, p2.address, UNFRAGMENTED, 3)
+    const start = Date.now()
+    daemon.kill('SIGTERM')
+    t.same(await daemon.exited, { code: 0, signal: null })
+    const took = Date.now() - start
+    t.ok(flood.running, 'while being flooded')
+    t.comment(
+      `ended after ${took} ms, ${loggedStop(daemon).toFixed(0)} ms from signal to last line`,
+    )
+    t.ok(took < 5000, `${took} ms`)
+    await flood.report()
+  })
+})
+
+/** Verdicts of arriving packets since a reading, as soon as there is one. */
+async function ingressMoves(overlay: Overlay, host: Host, before: ReturnType<typeof tally>) {
+  let now = before
+  await until(`${host.name} has read one more datagram`, 2000, async () => {
+    now = tally(await overlay.status(host))
+    return sumOfVerdicts(now, 'ingress') > sumOfVerdicts(before, 'ingress')
+  })
+  const moved = Object.entries(counted(before, now))
+  return Object.fromEntries(
+    moved.filter(([name]) => name.startsWith('ingress.') && name !== 'ingress.read'),
+  )
+}
+
+/** How long each of a few status requests takes, ms. */
+async function statusTimes(overlay: Overlay, host: Host, count: number): Promise<number[]> {
+  const times: number[] = []
+  for (let i = 0; i < count; i++) {
+    const start = performance.now()
+    await overlay.status(host)
+    times.push(performance.now() - start)
+    await sleep(50)
+  }
+  return times
+}
+
+/** A lease that appears is routed, one that goes is forgotten, each < 1 s (F42). */
+async function checkRouteChange(t: Test, overlay: Overlay, pod: Pod, host: Host): Promise<void> {
+  const key = join(overlay.directory, 'subnets', '10.5.200.0-24')
+  const capture = await host.capture('eth0', `udp port ${PORT}`)
+  const ping = await pod.spawn('ping', ['-i0.02', '10.5.200.9'])
+  mkdirSync(join(overlay.directory, 'subnets'), { recursive: true })
+  const written = Date.now()
+  writeFileSync(key, `{"PublicIP":"${host.address}","PublicIPv6":null}`)
+  const [first] = await capture.waitForPackets(1, 5000)
+  const added = (first?.timeUs ?? Infinity) / 1000 - written
+  t.ok(added < 1000, `the new peer gets packets after ${added.toFixed(0)} ms`)
+  await ping.stop()
+  await capture.stop()
+  const removed = performance.now()
+  rmSync(key)
+  const h1 = overlay.host(1)
+  await until('the route is gone', 5000, async () => (await overlay.status(h1)).routes === 1)
+  const took = performance.now() - removed
+  t.ok(took < 1000, `the route is gone after ${took.toFixed(0)} ms`)
+}
+
+/** Milliseconds from the line about the signal to the last line of a log. */
+function loggedStop(daemon: ManagedProcess): number {
+  const at = (pattern: RegExp): number => {
+    const [, h = 0, m = 0, s = 0] = pattern.exec(daemon.stderr()) ?? []
+    return (Number(h) * 60 + Number(m)) * 60 + Number(s)
+  }
+  const clock = String.raw`^I\d{4} (\d+):(\d+):([\d.]+) .*`
+  const stopped = at(new RegExp(`${clock}Exiting cleanly`, 'm'))
+  return (stopped - at(new RegExp(`${clock}shutdownHandler`, 'm'))) * 1000
+}
