@@ -28,7 +28,8 @@ export interface AcquireRequest {
  */
 export async function acquireLease(request: AcquireRequest, signal: AbortSignal): Promise<Lease> {
   const { store, config, attrs, ttlMs, log } = request
-  for (let attempt = 0; attempt <= RACE_RETRIES;) {
+  for (let attempt = 0; attempt <= RACE_RETRIES; attempt++) {
+    if (attempt > 0) log.info(`choosing a subnet again (attempt ${String(attempt)})`)
     const leases = await store.listLeases(signal)
     const choice = chooseSubnet({
       config,
@@ -54,7 +55,7 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
         )
         // Gone, or changed meanwhile: either way the next round sees what is there.
         await store.deleteLease(choice.lease, signal)
-        continue
+        break
       case 'create': {
         const lease = await store.createLease(choice.subnet, attrs, ttlMs, signal)
         if (lease !== null) {
