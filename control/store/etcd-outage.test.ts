@@ -97,13 +97,15 @@ t.test('cut off while changes are made: resumed where it was, without a snapshot
   const { store, key } = open(t, { endpoints: [relay.endpoint] })
   await etcd.ctl('put', key(A), value('192.0.2.1'))
   const seen = await watched(t, store)
+  await etcd.ctl('put', key(C), value('192.0.2.3'))
+  await seen.line(`put ${C}`)
   await relay.cut()
   await etcd.ctl('put', key(B), value('192.0.2.2'))
   await etcd.ctl('del', key(A))
   await etcd.ctl('put', key(A), value('192.0.2.4'))
   await relay.restore()
   await seen.line(`put ${A}`)
-  t.same(seen.lines, [`snapshot ${A}`, `put ${B}`, `delete ${A}`, `put ${A}`])
+  t.same(seen.lines, [`snapshot ${A}`, `put ${C}`, `put ${B}`, `delete ${A}`, `put ${A}`])
 })
 
 t.test('compacted while cut off: a snapshot, and no removal of what lives', async (t) => {

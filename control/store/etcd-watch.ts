@@ -103,7 +103,7 @@ export async function* watchEtcd(
       }
     } catch (error) {
       if (stopped()) return
-      if (error instanceof WatchCancelled || !isConnectionFault(error)) passed = null
+      if (!isConnectionFault(error)) passed = null
       const isRefusal = stream === null && !(error instanceof WatchCancelled && error.compacted)
       if (isRefusal && ++failed >= client.endpoints) {
         reachability.down(error instanceof Error ? error.message : String(error))

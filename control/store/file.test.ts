@@ -175,6 +175,28 @@ t.test(
   },
 )
 
+t.test(
+  'a reader beside the one who removes what has expired never sees a reservation',
+  async (t) => {
+    const { directory, store } = await open(t)
+    const { store: reader } = await open(t, { directory })
+    const end = Date.now() + 1500
+    let seen = 0
+    const read = async () => {
+      while (Date.now() < end) {
+        const lease = await reader.readLease(subnet(1), signal)
+        if (lease !== null) seen++
+        if (lease?.expiresAt === null) t.fail('a lease without its lifetime')
+      }
+    }
+    const write = async () => {
+      while (Date.now() < end) await store.createLease(subnet(1), attrs, 40, signal)
+    }
+    await Promise.all([write(), ...Array.from({ length: 8 }, read)])
+    t.ok(seen > 0, `seen ${seen} times`)
+  },
+)
+
 t.test('a directory that goes and comes back: nothing is deleted meanwhile', async (t) => {
   const changes: string[] = []
   const observer = { onConnection: (up: boolean) => changes.push(up ? 'up' : 'down') }
