@@ -23,7 +23,7 @@ import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { formatAddr4, formatPrefix4 } from './prefix.js'
 import type { Status } from './status.js'
-import { isAborted, sleep } from './store/abort.js'
+import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { writeSubnetFile } from './subnet-file.js'
 import { VERSION } from './version.js'
@@ -79,6 +79,15 @@ export class Agent {
    * @throws HeddleError for everything that ends the daemon by itself
    */
   async run(signal: AbortSignal): Promise<void> {
+    try {
+      await this.runSteps(signal)
+    } catch (error) {
+      // A step that was under way when the signal fired: that is how it was told to end.
+      if (!(signal.aborted && isAbortError(error))) throw error
+    }
+  }
+
+  private async runSteps(signal: AbortSignal): Promise<void> {
     const { log } = this.options
     const config = await this.fetchConfig(signal)
     if (config === null) return
@@ -223,11 +232,7 @@ export class Agent {
     dataplane.addLocal(subnet.v4)
     const engineDied = new Promise<never>((_resolve, reject) => {
       dataplane.start(formatAddr4(subnet.v4.addr), mtu, (error) => {
-        reject(
-          new HeddleError('HEDDLE_ENGINE', `the engine died: ${describeError(error)}`, {
-            cause: error,
-          }),
-        )
+        reject(engineFault(error, dataplane.device))
       })
     })
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
@@ -300,6 +305,18 @@ export class Agent {
 /** What a host publishes with the `udp` backend: its address, nothing else. */
 function udpAttrs(external: ChosenInterface): LeaseAttrs {
   return { publicIP: external.externalAddress, publicIPv6: null, backendType: '' }
+}
+
+/** The engine ended by itself: because its device is gone, or by a fault of ours. */
+function engineFault(error: Error, device: string): HeddleError {
+  // What a read of a TUN answers once somebody has deleted the interface (drivers/net/tun.c).
+  return 'code' in error && error.code === 'EBADFD'
+    ? new HeddleError(
+        'HEDDLE_DEVICE',
+        `${device} was deleted while the daemon ran; start heddled again, which makes it anew`,
+        { cause: error },
+      )
+    : new HeddleError('HEDDLE_ENGINE', `the engine died: ${describeError(error)}`, { cause: error })
 }
 
 /** The kernel refused a device or socket: says which one and what to do about it. */

@@ -2,7 +2,7 @@
  * Datagrams that a stranger may send to the daemon's port, each with the verdict that it must get:
  * all that a check of an IPv4 packet can be wrong about, and what only looks wrong.
  */
-import { addressBytes, ipv4Packet, onesSum, PROTO_ICMP, udpDatagram, withSum } from './ipv4.js'
+import { ipv4Packet, onesSum, PROTO_ICMP, udpDatagram, withSum } from './ipv4.js'
 
 export interface HostileDatagram {
   readonly name: string
@@ -89,7 +89,11 @@ export function hostileDatagrams(to: string, from: string, other: string): Hosti
   add('forward', 'plain', good())
   add('forward', 'TTL 2', good({ ttl: 2 }))
   add('forward', 'exactly the MTU', ipv4Packet({ src: from, dst: to }, udp(MTU - 28)))
-  add('forward', 'bytes behind the end', Buffer.concat([good(), Buffer.alloc(100, 0xee)]))
+  add(
+    'forward',
+    'bytes behind the end',
+    Buffer.concat([good({ id: 0x5678 }), Buffer.alloc(100, 0xee)]),
+  )
   add('forward', 'a header and nothing else', ipv4Packet({ src: from, dst: to }, Buffer.alloc(0)))
   add('forward', 'an unknown protocol', good({ protocol: 253 }))
   add('forward', 'an option', withOption(good()))
@@ -138,8 +142,3 @@ function withOption(packet: Buffer): Buffer {
 
 /** RFC 791 §3.1: three times "no operation", then "end of options". */
 const NO_OPERATIONS = Buffer.from([1, 1, 1, 0])
-
-/** Whether an address belongs to a /24 given by its base. */
-export function isInSubnet(address: string, base: string): boolean {
-  return addressBytes(address).subarray(0, 3).equals(addressBytes(base).subarray(0, 3))
-}

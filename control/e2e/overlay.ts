@@ -24,6 +24,9 @@ export const PREFIX = '/coreos.com/network'
 
 const LOG_TAIL = 4000
 
+/** No packet on its way waits longer for its turn, even where the machine is busy, ms. */
+const QUIET_MS = 100
+
 export interface OverlayOptions {
   /** Hosts in the lab. */
   readonly hosts: number
@@ -87,12 +90,15 @@ export class Overlay {
 
   /** Waits until a host's daemon is ready and knows so many peers. @returns its status then */
   async ready(host: Host, peers: number): Promise<Status> {
-    let status: Status | null = null
+    const seen: Status[] = []
     await until(`${host.name} is ready with ${peers} peers`, 15_000, async () => {
-      status = await readStatus(host.subnetFile).catch(() => null)
-      return status?.state === 'ready' && status.peers.length === peers
+      const status = await readStatus(host.subnetFile).catch(() => null)
+      if (status?.state !== 'ready' || status.peers.length !== peers) return false
+      seen.push(status)
+      return true
     })
-    if (status === null) throw new Error(`${host.name} has no status`)
+    const [status] = seen
+    if (status === undefined) throw new Error(`${host.name} has no status`)
     return status
   }
 
@@ -110,7 +116,7 @@ export class Overlay {
   async settled(host: Host): Promise<Tally> {
     let last = tally(await this.status(host))
     await until(`the counters of ${host.name} stand still`, 10_000, async () => {
-      await sleep(60)
+      await sleep(QUIET_MS)
       const now = tally(await this.status(host))
       const isSame = [...now].every(([name, n]) => isIdleCount(name) || last.get(name) === n)
       last = now

@@ -102,6 +102,17 @@ export async function must(
   return result.stdout
 }
 
+/** Programs that must not outlive this process. */
+const running = new Set<ManagedProcess>()
+
+/**
+ * Kills every managed program that has not been released; for exit handlers. One that was started a
+ * moment ago may not have entered its namespace yet, so looking there would miss it.
+ */
+export function killManaged(): void {
+  for (const child of running) child.kill('SIGKILL')
+}
+
 /** A program that runs until it is told to end. */
 export class ManagedProcess {
   readonly pid: number
@@ -117,8 +128,10 @@ export class ManagedProcess {
     this.log = log
     this.pid = pid
     this.#child = child
+    running.add(this)
     this.exited = new Promise((resolve) => {
       child.once('exit', (code, signal) => {
+        running.delete(this)
         this.#status = { code, signal }
         resolve(this.#status)
       })
@@ -216,6 +229,7 @@ export class ManagedProcess {
 
   /** Lets this process end while the program goes on. */
   release(): void {
+    running.delete(this)
     this.#child.unref()
   }
 }

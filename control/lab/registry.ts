@@ -10,7 +10,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import { labEnvironment } from './process.js'
+import { killManaged, labEnvironment } from './process.js'
 
 const RECORDS = '/run/heddle-lab'
 const NETNS = '/run/netns'
@@ -126,6 +126,7 @@ function hook(): void {
   if (hooked) return
   hooked = true
   process.on('exit', () => {
+    killManaged()
     for (const record of [...open.values()]) removeLab(record)
   })
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
