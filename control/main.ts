@@ -5,8 +5,6 @@
  * Exit codes: 0 = stopped by a signal, evicted by an operator, help or version; 1 = an error that
  * the daemon cannot live with; 2 = wrong flags.
  */
-import { mkdirSync } from 'node:fs'
-import { dirname } from 'node:path'
 import { sendUnixDatagram } from '../dataplane/index.js'
 import { Agent } from './agent.js'
 import { describeError, HeddleError, isHeddleError } from './errors.js'
@@ -16,8 +14,6 @@ import { createLogger, type Logger } from './log.js'
 import { parseOptions, type Options, type ParsedOptions } from './options.js'
 import { createNotify } from './sd-notify.js'
 import { serveStatus } from './status.js'
-import { createFileStore } from './store/file.js'
-import { createEtcdStore } from './store/etcd.js'
 import type { StoreObserver, SubnetStore } from './store/store.js'
 import { readPreviousSubnet } from './subnet-file.js'
 import { usageText } from './usage.js'
@@ -71,8 +67,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
   const closers: (() => unknown)[] = []
   const notify = createNotify(process.env['NOTIFY_SOCKET'], sendUnixDatagram)
   try {
-    mkdirSync(dirname(options.subnetFile), { recursive: true, mode: 0o755 })
-    closers.push(lockInstance(options.subnetFile))
+    closers.push(await lockInstance(options.subnetFile))
     const observer: StoreObserver = {
       onSkip: (what, why) => {
         agent.noteSkip(what, why)
@@ -81,7 +76,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
         agent.noteConnection(isUp, detail)
       },
     }
-    const store = openStore(options, observer)
+    const store = await openStore(options, observer)
     closers.push(() => store.close())
     const agent = new Agent({
       store,
@@ -128,10 +123,13 @@ function onSignals(stop: AbortController, log: Logger): void {
   process.on('SIGTERM', handler)
 }
 
-function openStore(options: Options, observer: StoreObserver): SubnetStore {
+/** Opens the store that was asked for; the code of the other one, gRPC above all, is never loaded. */
+async function openStore(options: Options, observer: StoreObserver): Promise<SubnetStore> {
   if (options.store.kind === 'file') {
+    const { createFileStore } = await import('./store/file.js')
     return createFileStore({ directory: options.store.directory, observer })
   }
+  const { createEtcdStore } = await import('./store/etcd.js')
   const { endpoints, prefix, keyFile, certFile, caFile, username, password } = options.etcd
   return createEtcdStore({
     endpoints: [...endpoints],

@@ -68,10 +68,7 @@ t.test('heap growth', (t) => {
   const own = growth(breaths)
   t.ok(own < MOST_BYTES_PER_LOOKUP, `${own.toFixed(4)} bytes per lookup`)
   const object = growth(leaky)
-  t.ok(
-    object > 10,
-    `the measure sees one object per lookup: ${object.toFixed(1)}`,
-  )
+  t.ok(object > 10, `the measure sees one object per lookup: ${object.toFixed(1)}`)
   t.not(sum[0], 0)
   t.end()
 })

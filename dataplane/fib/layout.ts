@@ -3,8 +3,8 @@
  * here and nowhere else.
  *
  * A table is a trie that takes one byte of the address per level. A node answers for each of its
- * 256 bytes with one value: 0 = nothing here, positive = hop, negative = child, −value being the
- * child's pointer. A value comes from the longest prefix that ends in the node or, failing that, in
+ * 256 bytes with one value: 0 = nothing here, positive = hop, negative = child, the other 31 bits
+ * being its pointer. A value comes from the longest prefix that ends in the node or, failing that, in
  * its parent; the latter is the node's *outer* hop of that byte of the parent. What still shorter
  * prefixes give is found in the outer hops on the way back up. So a change of a route rewrites one
  * node, its children at most, and the path to it, but never a whole subtree.
@@ -17,9 +17,10 @@
  *     HAS_RUNS               the values as runs of equal ones: 8 words with a bit per byte, 1 = a run
  *     HAS_RUNS | IS_NARROW   starts here; 8 bytes, the runs before each of these words; the values
  *
- * Random lookups in a large table cost what their cache misses cost, and nothing else much. The
- * first two levels, always plain int32, stay in the cache; so a lookup of a route up to /24 has one
- * miss, in a block of 64 or 512 bytes. Runs are only used where they save most (see node-writer.ts).
+ * Random lookups in a large table cost what their cache misses cost; the processor hides these only
+ * by beginning the next lookups meanwhile, as many as it has room for instructions. So a route up to /24
+ * has one miss, behind few instructions: the first three levels are never runs. The deeper ones, of
+ * which IPv6 has many, mostly are, for there memory counts for more.
  */
 
 /** Shared memory of a table with its next hops: what a worker is given to attach to. */
@@ -49,7 +50,13 @@ export function epochWord(reader: number): number {
 }
 
 /** Levels whose nodes are plain int32 without flags, whatever they hold. */
-export const PLAIN_LEVELS = 2
+export const WIDE_LEVELS = 2
+/** Levels whose nodes have no runs. */
+export const PLAIN_LEVELS = 3
+
+/** Sign bit of a value that is a child, and mask of its pointer. */
+export const IS_CHILD = -0x80000000
+export const POINTER = 0x7fffffff
 
 /** Words of the least block, as a power of two: the index in `outers` is pointer >>> BLOCK_SHIFT. */
 export const BLOCK_SHIFT = 4

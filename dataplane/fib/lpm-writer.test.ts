@@ -1,5 +1,6 @@
 /** What the writer refuses, what it leaves unchanged when it has no room, and when it gives memory back. */
 import t from 'tap'
+import { ROOT4, epochWord } from './layout.js'
 import { attachFibReader } from './lpm.js'
 import { createFib, type LpmWriter } from './lpm-writer.js'
 import { MIN_RESERVE } from './pool-writer.js'
@@ -220,6 +221,47 @@ t.test('a reserve full of nodes that wait for a stuck reader says so, after a mo
   writer.insert4(0x0a000000, 8, 7)
   reader.enter()
   t.equal(reader.lookup4(0x0a000001), 7)
+  reader.leave()
+  t.end()
+})
+
+/** Runs `act` once, right after the next atomic load of a word of shared memory. */
+function afterLoadOf(word: number, act: () => void): void {
+  const load = Atomics.load
+  Atomics.load = ((words: Int32Array, index: number): number => {
+    const value = load(words, index)
+    if (index === word) {
+      Atomics.load = load
+      act()
+    }
+    return value
+  }) as typeof load
+}
+
+t.test('the writer strikes between a reader’s load of the root and its first lookup', (t) => {
+  const { writer, shared } = createFib({ readers: 1, reserveBytes: MIN_RESERVE })
+  const reader = attachFibReader(shared, 0)
+  writer.insert4(0x0a000000, 8, 1)
+  afterLoadOf(ROOT4, () => {
+    writer.insert4(0x0a000000, 8, 2)
+    t.ok(writer.memory().waiting > 0, 'the old root waits for the reader that has it')
+  })
+  reader.enter()
+  t.equal(reader.lookup4(0x0a000000), 1)
+  reader.leave()
+  t.equal(writer.memory().waiting, 0)
+  t.end()
+})
+
+t.test('a reader enters right after the writer saw it outside', (t) => {
+  const { writer, shared } = createFib({ readers: 1, reserveBytes: MIN_RESERVE })
+  const reader = attachFibReader(shared, 0)
+  writer.insert4(0x0a000000, 8, 1)
+  afterLoadOf(epochWord(0), () => {
+    reader.enter()
+  })
+  writer.insert4(0x0a000000, 8, 2)
+  t.equal(reader.lookup4(0x0a000000), 2, 'it has the new root, for the old one is free')
   reader.leave()
   t.end()
 })

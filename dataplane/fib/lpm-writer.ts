@@ -40,7 +40,7 @@ export interface FibMemory {
 const DEFAULT_RESERVE = 256 << 20
 const DEFAULT_HOPS = 1 << 16
 const MAX_HOPS = 1 << 24
-const MAX_RESERVE = 2 ** 32
+const MAX_RESERVE = 2 ** 31
 
 export class LpmWriter implements FibWriter {
   private readonly control: Int32Array

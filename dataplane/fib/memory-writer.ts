@@ -1,6 +1,7 @@
 /**
  * Memory of which two versions live at once: the published one, which nobody may change, and the one
- * that an update is building.
+ * that an update is building. Whatever takes memory throws a RangeError when the reserve is exhausted;
+ * the update must then be dropped.
  *
  * A block that is fresh belongs to the update alone. Any other block is replaced, not written; the
  * replaced ones are handed on when the update is published, and forgotten when it is dropped.
@@ -29,11 +30,6 @@ export class VersionedMemory {
     this.grace = grace
   }
 
-  /** @throws RangeError when the reserve is exhausted; the update must then be dropped */
-  alloc(words: number): number {
-    return this.allocOrder(BlockPool.orderFor(words))
-  }
-
   /** Gives a block up. */
   release(block: number): void {
     if (this.pool.isFresh(block)) this.pool.free(block)
@@ -43,18 +39,20 @@ export class VersionedMemory {
   /** A block with the same content that may be written: itself when it is fresh, else a copy. */
   own(block: number): number {
     if (this.pool.isFresh(block)) return block
-    const order = this.pool.order(block)
-    const copy = this.allocOrder(order)
-    this.words.copyWithin(copy, block, block + BlockPool.wordsOf(order))
-    this.release(block)
-    return copy
+    const words = BlockPool.wordsOf(this.pool.order(block))
+    return this.renew(block, words, words)
   }
 
-  /** A block of this size that may be written, in the place of another (0 = none); its content is anything. */
-  renew(block: number, words: number): number {
+  /**
+   * A block that may be written, in the place of another (0 = none).
+   * @param words  its size
+   * @param keep   how many words of the old content to keep; the others are anything
+   */
+  renew(block: number, words: number, keep: number): number {
     const order = BlockPool.orderFor(words)
     if (block !== 0 && this.pool.isFresh(block) && this.pool.order(block) === order) return block
-    const renewed = this.allocOrder(order)
+    const renewed = this.alloc(order)
+    this.words.copyWithin(renewed, block, block + keep)
     if (block !== 0) this.release(block)
     return renewed
   }
@@ -72,7 +70,7 @@ export class VersionedMemory {
     this.replaced = []
   }
 
-  private allocOrder(order: number): number {
+  private alloc(order: number): number {
     let block = this.pool.alloc(order, this.useSpare)
     if (block === 0 && this.grace.waiting > 0) {
       this.grace.collectWithin(PATIENCE_MS)

@@ -6,20 +6,22 @@ import {
   BLOCK_SHIFT,
   FLAGS,
   HAS_RUNS,
+  IS_CHILD,
   IS_NARROW,
   MAX_NARROW,
   PLAIN_LEVELS,
   RUN_COUNTS,
   RUN_VALUES,
+  WIDE_LEVELS,
 } from './layout.js'
 import { nodeRun, nodeValue } from './lpm.js'
 import type { VersionedMemory } from './memory-writer.js'
 
 /**
- * Largest node with runs, in words. One of 16 words (64 bytes) costs a lookup one cache miss, as plain
- * values do, for an eighth of their memory; larger ones cost two.
+ * Largest node with runs, in words: 256 bytes, a quarter of what plain int32 values take and half of
+ * plain uint16. Beyond that the saving is not worth the second cache miss.
  */
-const MAX_RUN_WORDS = 16
+const MAX_RUN_WORDS = 64
 
 /** The nodes of a table with what belongs to them: outer hops for readers, route lists for the writer. */
 export class NodeStore {
@@ -47,7 +49,7 @@ export class NodeStore {
     const node = pointer & ~FLAGS
     // A node with children is never narrow.
     const at = pointer & HAS_RUNS ? RUN_VALUES + nodeRun(this.words, node, byte) : byte
-    this.words[node + at] = -child
+    this.words[node + at] = child | IS_CHILD
   }
 
   outer(pointer: number): number {
@@ -127,26 +129,40 @@ export class NodeImage {
    * @returns its pointer
    */
   save(pointer: number, level: number): number {
-    let runs = 1
-    let last = this.values[0] ?? 0
-    let isNarrow = level >= PLAIN_LEVELS
-    for (let byte = 0; byte < 256; byte++) {
-      const value = this.values[byte] ?? 0
-      if (value !== last) runs++
-      if (value < 0 || value > MAX_NARROW) isNarrow = false
-      last = value
-    }
-    const size = RUN_VALUES + (isNarrow ? (runs + 1) >>> 1 : runs)
-    const hasRuns = level >= PLAIN_LEVELS && size <= MAX_RUN_WORDS
-    const { memory } = this.store
+    const isNarrow = level >= WIDE_LEVELS && this.isNarrow()
     const plainSize = isNarrow ? 128 : 256
-    const node = memory.renew(pointer & ~FLAGS, hasRuns ? size : plainSize)
-    if (hasRuns) this.saveRuns(node, isNarrow)
-    else if (isNarrow) this.store.halves.set(this.values, 2 * node)
-    else this.store.words.set(this.values, node)
+    const runSize = level < PLAIN_LEVELS ? plainSize : this.runSize(isNarrow)
+    const hasRuns = runSize <= MAX_RUN_WORDS
+    const { memory, words, halves } = this.store
+    const node = memory.renew(pointer & ~FLAGS, hasRuns ? runSize : plainSize, 0)
+    if (hasRuns) {
+      this.saveRuns(node, isNarrow)
+    } else if (isNarrow) {
+      for (let byte = 0; byte < 256; byte++) halves[2 * node + byte] = this.values[byte] ?? 0
+    } else {
+      words.set(this.values, node)
+    }
     const saved = node | (isNarrow ? IS_NARROW : 0) | (hasRuns ? HAS_RUNS : 0)
     this.store.describe(saved, this.outer, this.list)
     return saved
+  }
+
+  private isNarrow(): boolean {
+    let all = 0
+    for (let byte = 0; byte < 256; byte++) all |= this.values[byte] ?? 0
+    return all >>> 0 <= MAX_NARROW
+  }
+
+  /** Words of the node in runs. */
+  private runSize(isNarrow: boolean): number {
+    let runs = 1
+    let last = this.values[0] ?? 0
+    for (let byte = 1; byte < 256; byte++) {
+      const value = this.values[byte] ?? 0
+      if (value !== last) runs++
+      last = value
+    }
+    return RUN_VALUES + (isNarrow ? (runs + 1) >>> 1 : runs)
   }
 
   private saveRuns(node: number, isNarrow: boolean): void {

@@ -15,22 +15,47 @@ export function findRoute(words: Int32Array, list: number, heap: number): number
   return 0
 }
 
+/**
+ * Sets a route in a list, or removes it with hop 0; the list itself is replaced, unless it is fresh.
+ * @returns the changed list, 0 when it is empty
+ */
+export function changeRoute(
+  memory: VersionedMemory,
+  list: number,
+  heap: number,
+  hop: number,
+): number {
+  const { words } = memory
+  const before = list === 0 ? 0 : (words[list] ?? 0)
+  let place = 0
+  while (place < before && words[list + 1 + 2 * place] !== heap) place++
+  const isKnown = place < before
+  const count = before + Number(hop !== 0) - Number(isKnown)
+  if (count === 0) {
+    if (list !== 0) memory.release(list)
+    return 0
+  }
+  // The last route takes the place of one that goes.
+  const last = list + 1 + 2 * (before - 1)
+  const newHeap = hop === 0 ? (words[last] ?? 0) : heap
+  const newHop = hop === 0 ? (words[last + 1] ?? 0) : hop
+  const target = memory.renew(list, 1 + 2 * count, 1 + 2 * Math.min(before, count))
+  words[target] = count
+  if (place < count) {
+    words[target + 1 + 2 * place] = newHeap
+    words[target + 2 + 2 * place] = newHop
+  }
+  return target
+}
+
+/** A list spread out by heap index. */
 export class RouteImage {
   private readonly hops = new Int32Array(512)
-  private count = 0
 
   load(words: Int32Array, list: number): void {
     this.hops.fill(0)
-    this.count = list === 0 ? 0 : (words[list] ?? 0)
-    for (let at = list + 1; at < list + 1 + 2 * this.count; at += 2) {
-      this.hops[words[at] ?? 0] = words[at + 1] ?? 0
-    }
-  }
-
-  /** Sets a route, or removes it with hop 0. */
-  set(heap: number, hop: number): void {
-    this.count += Number(hop !== 0) - Number(this.hops[heap] !== 0)
-    this.hops[heap] = hop
+    const end = list === 0 ? 0 : list + 1 + 2 * (words[list] ?? 0)
+    for (let at = list + 1; at < end; at += 2) this.hops[words[at] ?? 0] = words[at + 1] ?? 0
   }
 
   /** Hop of the longest route over a byte, 0 = none. */
@@ -38,25 +63,5 @@ export class RouteImage {
     let heap = 256 + byte
     while (heap > 0 && this.hops[heap] === 0) heap >>>= 1
     return this.hops[heap] ?? 0
-  }
-
-  /** Writes the list in the place of another (0 = none). @returns where it is, 0 when it is empty */
-  save(memory: VersionedMemory, list: number): number {
-    if (this.count === 0) {
-      if (list !== 0) memory.release(list)
-      return 0
-    }
-    const { words } = memory
-    const target = memory.renew(list, 1 + 2 * this.count)
-    words[target] = this.count
-    let at = target + 1
-    for (let heap = 1; heap < 512; heap++) {
-      const hop = this.hops[heap] ?? 0
-      if (hop === 0) continue
-      words[at] = heap
-      words[at + 1] = hop
-      at += 2
-    }
-    return target
   }
 }

@@ -5,10 +5,10 @@
  * up giving each parent its new child. Published nodes are replaced, not written (memory-writer.ts),
  * so the result is a new root that nobody knows yet; its owner publishes or drops it.
  */
-import { FLAGS } from './layout.js'
+import { FLAGS, IS_CHILD, POINTER } from './layout.js'
 import type { VersionedMemory } from './memory-writer.js'
 import { NodeImage, type NodeStore } from './node-writer.js'
-import { RouteImage, findRoute } from './routes-writer.js'
+import { RouteImage, changeRoute, findRoute } from './routes-writer.js'
 
 export class TrieWriter {
   /** Pointer of the root after the changes so far. */
@@ -55,9 +55,8 @@ export class TrieWriter {
     this.nodes.memory.useSpare = isKnown
     this.lists.useSpare = isKnown
     this.open(bytes, level)
+    this.image.list = changeRoute(this.lists, this.image.list, heap, hop)
     this.routes.load(this.lists.words, this.image.list)
-    this.routes.set(heap, hop)
-    this.image.list = this.routes.save(this.lists, this.image.list)
     this.spread(level, heap, bits)
     this.ascend(bytes, level, this.close(level))
     this.size += Number(hop !== 0) - Number(isKnown)
@@ -71,7 +70,7 @@ export class TrieWriter {
     for (let depth = 0; depth < level; depth++) {
       const value = this.nodes.value(this.node(depth), bytes[depth] ?? 0)
       if (value >= 0) return
-      this.path[depth + 1] = -value
+      this.path[depth + 1] = value & POINTER
     }
   }
 
@@ -104,9 +103,12 @@ export class TrieWriter {
     const end = first + (1 << (8 - bits))
     for (let byte = first; byte < end; byte++) {
       const hop = this.routes.cover(byte)
-      const child = -(values[byte] ?? 0)
-      if (child <= 0) values[byte] = hop || outer
-      else if (this.nodes.outer(child) !== hop) values[byte] = -this.reface(child, level + 1, hop)
+      const value = values[byte] ?? 0
+      const child = value & POINTER
+      if (value >= 0) values[byte] = hop || outer
+      else if (this.nodes.outer(child) !== hop) {
+        values[byte] = this.reface(child, level + 1, hop) | IS_CHILD
+      }
     }
   }
 
@@ -138,7 +140,7 @@ export class TrieWriter {
         // Of a child that goes, which is what `image` holds then, the parent takes the outer hop back.
         const { outer } = this.image
         this.open(bytes, depth)
-        this.image.values[byte] = child === 0 ? outer || this.image.outer : -child
+        this.image.values[byte] = child === 0 ? outer || this.image.outer : child | IS_CHILD
         child = this.close(depth)
       }
     }
