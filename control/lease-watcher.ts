@@ -15,6 +15,8 @@ export interface LeaseChanges {
   readonly added: readonly Lease[]
   /** Peers whose attributes are others now, under the same subnet. */
   readonly changed: readonly { readonly before: Lease; readonly after: Lease }[]
+  /** Peers seen again as they were: version and expiry may be others, nothing that routing needs. */
+  readonly renewed: readonly Lease[]
   readonly removed: readonly Lease[]
   /** The own lease as just seen; `gone` = its key does not exist any more; null = nothing seen. */
   readonly own: Lease | 'gone' | null
@@ -62,6 +64,7 @@ export class LeaseWatcher {
   #put(leases: readonly Lease[]): LeaseChanges {
     const added: Lease[] = []
     const changed: { before: Lease; after: Lease }[] = []
+    const renewed: Lease[] = []
     let own: Lease | null = null
     for (const lease of leases) {
       const key = formatSubnetKey(lease.subnet)
@@ -73,8 +76,9 @@ export class LeaseWatcher {
       this.#known.set(key, lease)
       if (before === undefined) added.push(lease)
       else if (!sameAttrs(before.attrs, lease.attrs)) changed.push({ before, after: lease })
+      else renewed.push(lease)
     }
-    return { added, changed, removed: [], own }
+    return { added, changed, renewed, removed: [], own }
   }
 
   #delete(key: string): LeaseChanges {
@@ -83,6 +87,7 @@ export class LeaseWatcher {
     return {
       added: [],
       changed: [],
+      renewed: [],
       removed: lease === undefined ? [] : [lease],
       own: key === this.#ownKey ? 'gone' : null,
     }

@@ -39,6 +39,7 @@ export class Peers {
     for (const lease of changes.removed) this.remove(lease)
     for (const { after } of changes.changed) this.set(after)
     for (const lease of changes.added) this.set(lease)
+    for (const lease of changes.renewed) this.refresh(lease)
   }
 
   /** Routes a lease to its host. A lease that cannot be a peer's is named in the log and left out. */
@@ -52,6 +53,13 @@ export class Peers {
     this.dataplane.setRoute(lease.subnet.v4, { address: lease.attrs.publicIP, port: this.port })
     this.peers.set(formatPrefix4(lease.subnet.v4), { lease, since: Date.now() })
     this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${lease.attrs.publicIP}`)
+  }
+
+  /** The same lease with another expiry: for the status only. */
+  private refresh(lease: Lease): void {
+    const key = formatPrefix4(lease.subnet.v4)
+    const peer = this.peers.get(key)
+    if (peer !== undefined) this.peers.set(key, { lease, since: peer.since })
   }
 
   private remove(lease: Lease): void {

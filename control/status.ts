@@ -97,14 +97,25 @@ export function readStatus(subnetFile: string): Promise<Status> {
         ),
       )
     }
-    const req = request({ socketPath: path, path: '/status', timeout: 5000 }, (res) => {
+    // A connection of its own: one kept from an earlier reading may lead to a daemon that is gone.
+    const options = { socketPath: path, path: '/status', timeout: 5000, agent: false }
+    const req = request(options, (res) => {
       let text = ''
       res.setEncoding('utf8')
       res.on('data', (chunk: string) => (text += chunk))
+      res.on('error', (error) => {
+        fail(error.message, error)
+      })
       res.on('end', () => {
-        if (res.statusCode === 200) resolve(JSON.parse(text) as Status)
-        else
-          fail(res.statusCode === 503 ? 'it is still starting' : `status ${String(res.statusCode)}`)
+        if (res.statusCode === 503) fail('it is still starting')
+        else if (res.statusCode !== 200) fail(`status ${String(res.statusCode)}`)
+        else {
+          try {
+            resolve(JSON.parse(text) as Status)
+          } catch (error) {
+            fail('the answer is not JSON', error)
+          }
+        }
       })
     })
     req.on('timeout', () => req.destroy(new Error('it did not answer within 5 s')))

@@ -72,14 +72,29 @@ export async function writeSubnetFile(path: string, file: SubnetFile): Promise<v
   await syncFolder(folder)
 }
 
-async function makeFolder(folder: string): Promise<void> {
-  const topmost = await mkdir(folder, { recursive: true })
-  if (topmost === undefined) return
-  // The umask applied to each folder just made, from the lowest up to the topmost.
-  for (let made = folder; ; made = dirname(made)) {
-    await chmod(made, 0o755)
-    if (made.length <= topmost.length) return
+/**
+ * Makes a folder and what is missing above it, with mode 0755 whatever the umask is. Node's own
+ * recursive mkdir never comes back where the kernel refuses with ENOENT, as below /proc.
+ * @throws Node's file-system errors
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  if (await isFolder(folder)) return
+  const parent = dirname(folder)
+  if (parent !== folder) await makeFolder(parent)
+  try {
+    await mkdir(folder)
+  } catch (error) {
+    if (await isFolder(folder)) return
+    throw error
   }
+  await chmod(folder, 0o755)
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
 }
 
 async function modeFor(path: string): Promise<number> {

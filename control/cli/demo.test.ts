@@ -1,3 +1,7 @@
+/**
+ * The demo, as a function and as a process of its own: what it shows, and that nothing stays behind.
+ * @parallel
+ */
 import { spawn } from 'node:child_process'
 import { readdirSync } from 'node:fs'
 import { Writable } from 'node:stream'

@@ -1,3 +1,7 @@
+/**
+ * The lab in real namespaces, and how it disappears however its process ends.
+ * @parallel
+ */
 import { spawn } from 'node:child_process'
 import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'

@@ -1,3 +1,7 @@
+/**
+ * The transfer tool over loopback.
+ * @parallel
+ */
 import { createHash } from 'node:crypto'
 import { createSocket } from 'node:dgram'
 import { connect } from 'node:net'

@@ -6,7 +6,7 @@
  * the background; its late rejection is swallowed here, so it never becomes an unhandled one.
  */
 import { setMaxListeners } from 'node:events'
-import { HeddleError } from '../errors.js'
+import { HeddleError, isHeddleError } from '../errors.js'
 
 /** Why a signal fired, as the error to throw: named `AbortError`, or HEDDLE_ABORTED after close(). */
 export function abortError(signal: AbortSignal): Error {
@@ -16,6 +16,14 @@ export function abortError(signal: AbortSignal): Error {
   const error = new Error('the operation was cancelled', { cause: reason })
   error.name = 'AbortError'
   return error
+}
+
+/** Whether an error only says that its operation was cancelled. */
+export function isAbortError(error: unknown): boolean {
+  return (
+    (error instanceof Error && error.name === 'AbortError') ||
+    isHeddleError(error, 'HEDDLE_ABORTED')
+  )
 }
 
 /** Whether the signal has fired by now: after an `await` the compiler believes an older answer. */

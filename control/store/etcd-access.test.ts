@@ -61,7 +61,7 @@ async function makeTls(folder: string, name: string): Promise<EtcdTls> {
   return { ca: path('ca.pem'), cert: path('cert.pem'), key: path('key.pem') }
 }
 
-t.test('client certificates', async (t) => {
+t.test('F19 client certificates', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'heddle-tls-'))
   t.teardown(() => rm(folder, { recursive: true }))
   const ours = await makeTls(folder, 'ours')
@@ -102,7 +102,7 @@ t.test('client certificates', async (t) => {
   }
 })
 
-t.test('users and passwords', async (t) => {
+t.test('F19 users and passwords', async (t) => {
   const etcd = await EtcdFixture.start()
   t.teardown(() => etcd.remove())
   const root = '--user=root:secret'

@@ -74,7 +74,12 @@ function parseEndpoint(endpoint: string): { host: string; secure: boolean } {
   const text = endpoint.trim()
   const match = /^(?:(https?):\/\/)?([\w.-]+|\[[\da-f:]+\])(?::(\d{1,5}))?\/?$/i.exec(text)
   if (match === null) {
-    throw new HeddleError('HEDDLE_USAGE', `"${endpoint}" is no etcd endpoint (http://host:port)`)
+    // A password may stand before the @, and this text goes into the log.
+    const shown = endpoint.replace(/[^/\s]*@/g, '********@')
+    throw new HeddleError(
+      'HEDDLE_USAGE',
+      `"${shown}" is no etcd endpoint; write http://host:port, a name and password go into --etcd-username and --etcd-password`,
+    )
   }
   const [, scheme = 'http', host = '', port = DEFAULT_PORT] = match
   return { host: `${host}:${port}`, secure: scheme.toLowerCase() === 'https' }

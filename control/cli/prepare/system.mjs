@@ -27,7 +27,13 @@ const NEEDED = {
     { name: 'etcd-server', command: 'etcd', what: 'etcd 3.3 or newer' },
     { name: 'etcd-client', command: 'etcdctl', what: 'etcdctl 3.3 or newer' },
   ],
-  test: [{ name: 'tshark', command: 'tshark', what: 'tshark of Wireshark' }],
+  test: [
+    { name: 'tshark', command: 'tshark', what: 'tshark of Wireshark' },
+    { name: 'ethtool', command: 'ethtool', what: 'ethtool' },
+    { name: 'socat', command: 'socat', what: 'socat' },
+    { name: 'curl', command: 'curl', what: 'curl' },
+    { name: 'python3', command: 'python3', what: 'Python 3' },
+  ],
 }
 
 const APT = ['-y', '-q', '-o', 'DPkg::Lock::Timeout=120']
@@ -89,7 +95,9 @@ async function withoutServices(work) {
   if (ours) writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
   try {
     const result = await work()
-    if (!hadEtcd && which('systemctl') !== null) {
+    if (!hadEtcd && which('etcd') !== null) {
+      // Nor at the next start of the machine. Neither command exists everywhere; neither is needed twice.
+      await runQuietly('update-rc.d', ['etcd', 'disable'])
       await runQuietly('systemctl', ['disable', '--now', 'etcd.service'])
     }
     return result

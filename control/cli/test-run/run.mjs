@@ -2,7 +2,8 @@
  * The test run: lint, format, then every compiled test through tap, two files at a time.
  *
  * A test file runs alone when it works in network namespaces (it imports control/lab) or says
- * `@serial` in its opening comment: traffic and timing there must not compete with other tests.
+ * `@serial` in its opening comment: traffic and timing there must not compete with other tests. One
+ * that says `@parallel` there has time to spare, and shares the machine with another.
  * The last line printed is `N passed, N failed, N skipped`.
  */
 import { spawn } from 'node:child_process'
@@ -14,7 +15,11 @@ import { TapReport } from './report.mjs'
 
 const CHECKS = [
   { name: 'lint', tool: 'node_modules/eslint/bin/eslint.js', args: ['.'] },
-  { name: 'format', tool: 'node_modules/prettier/bin/prettier.cjs', args: ['--check', '.'] },
+  {
+    name: 'format',
+    tool: 'node_modules/prettier/bin/prettier.cjs',
+    args: ['--check', '--cache', '.'],
+  },
 ]
 
 function compiledName(source) {
@@ -23,11 +28,9 @@ function compiledName(source) {
 
 function isSerial(source) {
   const text = readFileSync(join(ROOT, source), 'utf8')
-  return (
-    /from '[^']*\/lab\//.test(text) ||
-    source.startsWith('control/lab/') ||
-    /^\/\*\*[^/]*@serial/.test(text)
-  )
+  const opening = /^\/\*\*.*?\*\//s.exec(text)?.[0] ?? ''
+  const usesLab = source.startsWith('control/lab/') || /from '[^']*\/lab\//.test(text)
+  return opening.includes('@serial') || (usesLab && !opening.includes('@parallel'))
 }
 
 async function runChecks(report) {

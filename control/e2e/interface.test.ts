@@ -1,0 +1,91 @@
+/**
+ * @serial Which interface carries the underlay, and which address is published: the default route,
+ * `--iface` by name and address, `--public-ip` with and without it.
+ */
+import t from 'tap'
+import { createEtcdLab, EtcdNetwork } from './etcd-network.js'
+import { skip } from './overlay.js'
+
+t.setTimeout(90_000)
+
+interface Case {
+  readonly name: string
+  readonly args: readonly string[]
+  /** Address that the socket must be bound to, and the one that the lease must show. */
+  readonly gives?: { readonly bound: string; readonly published: string }
+  /** What the daemon must say when it cannot go on. */
+  readonly says?: RegExp
+}
+
+const ETH0 = '172.30.0.11'
+const NAT = '203.0.113.7'
+
+const CASES: readonly Case[] = [
+  {
+    name: 'F31 the default route decides, not the order of interfaces',
+    args: [],
+    gives: { bound: '198.18.0.1', published: '198.18.0.1' },
+  },
+  {
+    name: 'F32 --iface by name, the first that fits',
+    args: ['--iface=eth7', '--iface=eth1', '--iface=eth0'],
+    gives: { bound: '198.18.0.1', published: '198.18.0.1' },
+  },
+  {
+    name: 'F32 --iface by address, a second one of the interface',
+    args: ['--iface=198.18.0.99', '--iface=198.18.0.2'],
+    gives: { bound: '198.18.0.2', published: '198.18.0.2' },
+  },
+  {
+    name: 'F32 no --iface fits: exit 1 with what there is',
+    args: ['--iface=eth7', '--iface=198.18.0.99'],
+    says: /^F.*"eth7".*198\.18\.0\.99.*eth0.*172\.30\.0\.11/m,
+  },
+  {
+    name: 'F35 --public-ip beside --iface is only published',
+    args: ['--iface=eth0', `--public-ip=${NAT}`],
+    gives: { bound: ETH0, published: NAT },
+  },
+  {
+    name: 'F35 --public-ip alone chooses the interface',
+    args: ['--public-ip=198.18.0.2'],
+    gives: { bound: '198.18.0.2', published: '198.18.0.2' },
+  },
+  {
+    name: 'F35 --public-ip alone must be an address of this host',
+    args: [`--public-ip=${NAT}`],
+    says: /^F.*203\.0\.113\.7.*172\.30\.0\.11/m,
+  },
+]
+
+t.test('the interface', { skip }, async (t) => {
+  const lab = await createEtcdLab(t, 1)
+  const host = lab.host(1)
+  await host.ip(
+    'link add eth1 type bridge',
+    'address add 198.18.0.1/24 dev eth1',
+    'address add 198.18.0.2/24 dev eth1',
+    'link set eth1 up',
+    // The underlay needs no default route, so it may lead to the later of the two interfaces.
+    'route replace default via 198.18.0.254 dev eth1',
+  )
+  for (const [i, { name, args, gives, says }] of CASES.entries()) {
+    await t.test(name, async (t) => {
+      const network = new EtcdNetwork(t, lab, `interface-${i}`)
+      await network.configure({ Network: '10.5.0.0/16' })
+      const daemon = await network.start(host, args, { iface: [] })
+      if (says !== undefined) {
+        t.same(await daemon.exited, { code: 1, signal: null })
+        t.match(daemon.stderr(), says)
+        t.equal((await network.records()).size, 0)
+      }
+      if (gives === undefined) return
+      const { lease } = await network.ready(host)
+      t.equal(lease.publicIP, gives.published)
+      t.equal((await network.record(lease.subnet)).value, network.value(gives.published))
+      const sockets = (await host.run('ss', ['-lunH'])).stdout
+      t.match(sockets, `${gives.bound}:8285`)
+      t.notMatch(sockets, /(0\.0\.0\.0|\*):8285/, 'nowhere else')
+    })
+  }
+})

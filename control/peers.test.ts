@@ -1,0 +1,115 @@
+/**
+ * From changes of leases to routes, and to what the status shows.
+ */
+import t from 'tap'
+import type { LeaseChanges } from './lease-watcher.js'
+import { Peers } from './peers.js'
+import { formatPrefix4 } from './prefix.js'
+import { leaseOf, recordedLog } from './scripted-store.js'
+import { parseSubnetKey } from './subnet-key.js'
+
+const OWN = parseSubnetKey('10.5.9.0-24')!
+const A = leaseOf('10.5.1.0-24', '192.0.2.1')
+const B = leaseOf('10.5.2.0-24', '192.0.2.2')
+
+function changes(some: Partial<LeaseChanges>): LeaseChanges {
+  return { added: [], changed: [], renewed: [], removed: [], own: null, ...some }
+}
+
+function create() {
+  const calls: string[] = []
+  const routes = new Set<string>()
+  const dataplane = {
+    setRoute(prefix: { addr: number; len: number }, peer: { address: string; port: number }) {
+      calls.push(`set ${formatPrefix4(prefix)} ${peer.address}:${peer.port}`)
+      routes.add(formatPrefix4(prefix))
+    },
+    removeRoute(prefix: { addr: number; len: number }) {
+      calls.push(`remove ${formatPrefix4(prefix)}`)
+      return routes.delete(formatPrefix4(prefix))
+    },
+  }
+  const { log, lines } = recordedLog()
+  return { peers: new Peers(dataplane, OWN, 8285, log), calls, lines }
+}
+
+t.test('added, changed, removed', async (t) => {
+  const { peers, calls, lines } = create()
+  peers.apply(changes({ added: [B, A] }))
+  t.same(calls, ['set 10.5.2.0/24 192.0.2.2:8285', 'set 10.5.1.0/24 192.0.2.1:8285'])
+  t.match(
+    peers.describe().map((peer) => `${peer.subnet} ${peer.publicIP}`),
+    ['10.5.1.0/24 192.0.2.1', '10.5.2.0/24 192.0.2.2'],
+    'in the order of their subnets',
+  )
+  const moved = leaseOf('10.5.1.0-24', '192.0.2.77')
+  peers.apply(changes({ changed: [{ before: A, after: moved }] }))
+  t.equal(calls[2], 'set 10.5.1.0/24 192.0.2.77:8285')
+  peers.apply(changes({ removed: [moved] }))
+  t.equal(calls[3], 'remove 10.5.1.0/24')
+  t.same(
+    peers.describe().map((peer) => peer.subnet),
+    ['10.5.2.0/24'],
+  )
+  t.same(lines, [
+    'I Subnet added: 10.5.2.0/24 via 192.0.2.2',
+    'I Subnet added: 10.5.1.0/24 via 192.0.2.1',
+    'I Subnet added: 10.5.1.0/24 via 192.0.2.77',
+    'I Subnet removed: 10.5.1.0/24',
+  ])
+})
+
+t.test('what goes is gone before what comes is there', async (t) => {
+  const { peers, calls } = create()
+  peers.apply(changes({ added: [A] }))
+  peers.apply(changes({ added: [leaseOf('10.5.0.0-16', '192.0.2.3')], removed: [A] }))
+  t.match(calls.slice(1), [/^remove 10\.5\.1\.0/, /^remove 10\.5\.0\.0/])
+})
+
+t.test('renewed: another expiry, the same age, no route touched', async (t) => {
+  const { peers, calls, lines } = create()
+  peers.apply(changes({ added: [A] }))
+  await new Promise((resolve) => setTimeout(resolve, 30))
+  const expiresAt = Date.now() + 86_400_000
+  peers.apply(changes({ renewed: [{ ...A, expiresAt }, B] }))
+  const [only, ...others] = peers.describe()
+  t.equal(only?.expiresAt, new Date(expiresAt).toISOString())
+  t.ok(only!.ageSeconds >= 0.029, `${only!.ageSeconds} s`)
+  t.same(others, [], 'one that was not taken as a peer does not become one')
+  t.equal(calls.length, 1)
+  t.equal(lines.length, 1)
+  peers.apply(changes({ renewed: [{ ...A, expiresAt: null }] }))
+  t.equal(peers.describe()[0]?.expiresAt, null, 'a reservation by now')
+})
+
+t.test('leases that cannot be a peer’s', async (t) => {
+  for (const [key, publicIP, says] of [
+    ['10.5.9.128-25', '192.0.2.1', /overlaps our own subnet 10\.5\.9\.0\/24/],
+    ['10.5.8.0-23', '192.0.2.1', /overlaps our own subnet/],
+    ['10.5.1.0-24', '0.0.0.0', /0\.0\.0\.0 cannot be sent to/],
+    ['10.5.1.0-24', '127.0.0.1', /cannot be sent to/],
+    ['10.5.1.0-24', '224.0.0.1', /cannot be sent to/],
+    ['10.5.1.0-24', '255.255.255.255', /cannot be sent to/],
+  ] as const) {
+    const { peers, calls, lines } = create()
+    peers.apply(changes({ added: [leaseOf(key, publicIP)] }))
+    t.notOk(
+      calls.some((call) => call.startsWith('set')),
+      `${key} ${publicIP}`,
+    )
+    t.same(peers.describe(), [])
+    t.match(lines, [says])
+  }
+  const { peers, calls } = create()
+  peers.apply(changes({ added: [A] }))
+  peers.apply(changes({ changed: [{ before: A, after: leaseOf('10.5.1.0-24', '127.0.0.1') }] }))
+  t.same(calls.at(-1), 'remove 10.5.1.0/24', 'a peer that becomes one loses its route')
+  t.same(peers.describe(), [])
+})
+
+t.test('F56 a lease of another backend is a peer, as for flannel’s udp', async (t) => {
+  const { peers, calls } = create()
+  const attrs = { ...A.attrs, backendType: 'vxlan', backendData: { VNI: 1 } }
+  peers.apply(changes({ added: [{ ...A, attrs }] }))
+  t.same(calls, ['set 10.5.1.0/24 192.0.2.1:8285'])
+})
