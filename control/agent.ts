@@ -11,6 +11,7 @@
 import { Dataplane, UDP_OVERHEAD } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
 import { parseUdpBackend, requireBackendType } from './backend-config.js'
+import { deviceFault, engineFault } from './device-faults.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
@@ -30,6 +31,8 @@ import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
 const CONFIG_RETRY_MS = 1000
+/** Unreadable keys that are remembered, so that each is named once. */
+const MAX_SKIPPED = 1000
 /** Period of the comparison of the kernel's state with what it should be. */
 const REPAIR_PERIOD_MS = 5000
 
@@ -68,7 +71,7 @@ export class Agent {
   private running: Running | null = null
   private isReady = false
   private isStoreReachable = true
-  private skippedKeys = 0
+  private readonly skipped = new Map<string, string>()
 
   constructor(options: AgentOptions) {
     this.options = options
@@ -132,7 +135,7 @@ export class Agent {
       },
       peers: peers.describe(),
       routes: report.routes,
-      skippedKeys: this.skippedKeys,
+      skippedKeys: this.skipped.size,
       counters: report.counters,
     }
   }
@@ -146,7 +149,9 @@ export class Agent {
 
   /** The store skipped something that is no lease. */
   noteSkip(what: string, why: string): void {
-    this.skippedKeys++
+    // The store tells again at every listing; the log and the count are of keys, not of sightings.
+    if (this.skipped.get(what) === why) return
+    if (this.skipped.size < MAX_SKIPPED) this.skipped.set(what, why)
     this.options.log.warn(`ignoring ${what}: ${why}`)
   }
 
@@ -190,7 +195,7 @@ export class Agent {
         busyPollUs: this.options.busyPollUs,
       })
     } catch (error) {
-      throw openError(error, external.address, port)
+      throw deviceFault(error, external.address, port)
     }
   }
 
@@ -305,47 +310,4 @@ export class Agent {
 /** What a host publishes with the `udp` backend: its address, nothing else. */
 function udpAttrs(external: ChosenInterface): LeaseAttrs {
   return { publicIP: external.externalAddress, publicIPv6: null, backendType: '' }
-}
-
-/** The engine ended by itself: because its device is gone, or by a fault of ours. */
-function engineFault(error: Error, device: string): HeddleError {
-  // What a read of a TUN answers once somebody has deleted the interface (drivers/net/tun.c).
-  return 'code' in error && error.code === 'EBADFD'
-    ? new HeddleError(
-        'HEDDLE_DEVICE',
-        `${device} was deleted while the daemon ran; start heddled again, which makes it anew`,
-        { cause: error },
-      )
-    : new HeddleError('HEDDLE_ENGINE', `the engine died: ${describeError(error)}`, { cause: error })
-}
-
-/** The kernel refused a device or socket: says which one and what to do about it. */
-function openError(error: unknown, address: string, port: number): HeddleError {
-  const { code, syscall } = error as { code?: string; syscall?: string }
-  const what = describeError(error)
-  switch (code) {
-    case 'EADDRINUSE':
-      return new HeddleError(
-        'HEDDLE_BUSY',
-        `UDP ${address}:${String(port)} is taken; another heddled or flanneld runs here, or set Backend.Port (ss -ulpn shows who)`,
-        { cause: error },
-      )
-    case 'EPERM':
-    case 'EACCES':
-      return new HeddleError(
-        'HEDDLE_PERMISSION',
-        `${syscall ?? 'open'} is not permitted: run as root, or with CAP_NET_ADMIN and CAP_NET_RAW`,
-        { cause: error },
-      )
-    case 'ENOENT':
-    case 'ENODEV':
-    case 'ENXIO':
-      return new HeddleError(
-        'HEDDLE_DEVICE',
-        `/dev/net/tun cannot be opened (${what}): modprobe tun, or give the container the device (--device /dev/net/tun)`,
-        { cause: error },
-      )
-    default:
-      return new HeddleError('HEDDLE_DEVICE', `cannot open the devices: ${what}`, { cause: error })
-  }
 }

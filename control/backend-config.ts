@@ -24,6 +24,12 @@ const FLANNEL_BACKENDS: readonly string[] =
 export function requireBackendType(config: NetworkConfig): BackendType {
   const { type } = config.backend
   const known = BACKENDS.find((name) => name === type)
+  if (known !== undefined && config.ipv6 !== null) {
+    throw new HeddleError(
+      'HEDDLE_CONFIG',
+      'invalid network configuration: EnableIPv6 is not built yet; leave it out, IPv4 works without it',
+    )
+  }
   if (known !== undefined) return known
   const what = FLANNEL_BACKENDS.includes(type)
     ? `"${type}" is not built yet`
