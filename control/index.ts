@@ -3,13 +3,7 @@
  * `heddle/control`. No logic here.
  */
 export { Agent, type AgentOptions } from './agent.js'
-export {
-  ERROR_CODES,
-  HeddleError,
-  describeError,
-  isHeddleError,
-  type ErrorCode,
-} from './errors.js'
+export { ERROR_CODES, HeddleError, describeError, isHeddleError, type ErrorCode } from './errors.js'
 export {
   chooseInterface,
   type AddressInfo,
