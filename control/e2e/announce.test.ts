@@ -1,5 +1,5 @@
 /**
- * @serial How the daemon tells that it is ready: subnet.env, NOTIFY_SOCKET, healthz and readyz.
+ * @parallel How the daemon tells that it is ready: subnet.env, NOTIFY_SOCKET, healthz and readyz.
  */
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'

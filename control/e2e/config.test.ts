@@ -1,5 +1,5 @@
 /**
- * @serial The network configuration in etcd: written late, written wrong, written right; its defaults,
+ * @parallel The network configuration in etcd: written late, written wrong, written right; its defaults,
  * and a backend that this build cannot run.
  */
 import { existsSync, readFileSync } from 'node:fs'

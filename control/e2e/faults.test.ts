@@ -1,5 +1,5 @@
 /**
- * @serial What keeps a daemon from starting: each time a message that names what is wrong and what
+ * @parallel What keeps a daemon from starting: each time a message that names what is wrong and what
  * to do, the exit code, and nothing left behind.
  */
 import { join } from 'node:path'

@@ -149,7 +149,7 @@ t.test('hostile datagrams', { skip }, async (t) => {
   )
 
   await t.test('SIGTERM under a flood: exit 0 < 5 s', async (t) => {
-    const flood = await Flood.start(h4, h1, p1, p2.address, UNFRAGMENTED, 3)
+    const flood = await Flood.start(h4, h1, p1, p2.address, UNFRAGMENTED, 6)
     const start = Date.now()
     daemon.kill('SIGTERM')
     t.same(await daemon.exited, { code: 0, signal: null })

@@ -1,5 +1,5 @@
 /**
- * @serial Which interface carries the underlay, and which address is published: the default route,
+ * @parallel Which interface carries the underlay, and which address is published: the default route,
  * `--iface` by name and address, `--public-ip` with and without it.
  */
 import t from 'tap'

@@ -1,5 +1,5 @@
 /**
- * @serial Which subnet a host gets, and what stands in etcd for it: first start, race, exhaustion,
+ * @parallel Which subnet a host gets, and what stands in etcd for it: first start, race, exhaustion,
  * restart, wiped and foreign keys, a changed network, reservations, two networks on one host.
  */
 import { existsSync, readFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
 /**
- * @serial The daemon as a process: flags, environment, version, exit codes, signals in each phase, the
+ * @parallel The daemon as a process: flags, environment, version, exit codes, signals in each phase, the
  * log and what must never be in it.
  */
 import { existsSync, readFileSync } from 'node:fs'

@@ -1,5 +1,5 @@
 /**
- * @serial Somebody changes the kernel's state behind the daemon's back: what can be put back is put
+ * @parallel Somebody changes the kernel's state behind the daemon's back: what can be put back is put
  * back, what cannot ends the daemon with a message.
  */
 import t from 'tap'
