@@ -11,8 +11,8 @@ import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import type { IcmpErrors } from './icmp.js'
-import { MAX_SEGMENTS, type Segmenter } from './offload/segment.js'
 import type { Runs } from './offload/runs.js'
+import type { Segmenter } from './offload/segment.js'
 import type { Sums } from './offload/sums.js'
 import type { Batch } from './packet/batch.js'
 import type { Entries } from './packet/entries.js'
@@ -29,9 +29,6 @@ import {
 } from './packet/verdict.js'
 import * as ipv4 from './wire/ipv4.js'
 import * as vnethdr from './wire/vnethdr.js'
-
-/** Entries that the largest super-packet may take when no runs can be made of its segments. */
-const ENTRIES_NEEDED = MAX_SEGMENTS
 
 export interface EgressParts {
   readonly fib: FibReader
@@ -50,35 +47,50 @@ export interface EgressParts {
 
 export class Egress {
   private readonly parts: EgressParts
+  private row = 0
   private hop = 0
+  /** Segments of the super-packet at hand, and those that are staged already. */
+  private segments = 0
+  private segment = 0
 
   constructor(parts: EgressParts) {
     this.parts = parts
   }
 
-  /**
-   * Stages the packets of a batch that go on, from a row on, as long as there is room. Borrows the
-   * packets until what was staged has been sent.
-   * @returns  the first row that was not looked at
-   */
-  run(batch: Batch, from: number): number {
-    const view = batch.arena.view
-    let row = from
-    for (; row < batch.count && this.hasRoom(); row++) {
-      const at = batch.at(row)
-      const len = batch.len(row)
-      let verdict = this.classify(view, at, len)
-      if (verdict === FORWARD) verdict = this.route(view, at)
-      if (verdict === FORWARD) verdict = this.age(view, at)
-      if (verdict === FORWARD) verdict = this.finish(batch, at)
-      if (verdict !== FORWARD) this.parts.counters.add(EGRESS, verdict, 1, len)
-    }
-    return row
+  /** Takes up a batch. */
+  begin(): void {
+    this.row = 0
   }
 
-  /** Room for the largest super-packet that may come: entries for its runs, slots for its headers. */
-  private hasRoom(): boolean {
-    return this.parts.out.room() >= ENTRIES_NEEDED && this.parts.segmenter.room() >= MAX_SEGMENTS
+  /**
+   * Stages the packets of a batch that go on, as long as there is room. Borrows the packets until
+   * what was staged has been sent.
+   * @returns  whether any are left: send what was staged, then call again
+   */
+  run(batch: Batch): boolean {
+    const view = batch.arena.view
+    const { out, counters } = this.parts
+    for (; this.row < batch.count; this.row++) {
+      if (this.segment === this.segments) {
+        if (out.isFull()) return true
+        const len = batch.len(this.row)
+        const verdict = this.packet(batch, batch.at(this.row), len)
+        if (verdict !== FORWARD) counters.add(EGRESS, verdict, 1, len)
+      }
+      if (!this.stageSegments(view)) return true
+    }
+    return false
+  }
+
+  private packet(batch: Batch, at: number, len: number): Verdict {
+    const view = batch.arena.view
+    let verdict = this.classify(view, at, len)
+    if (verdict === FORWARD) verdict = this.route(batch, at)
+    if (verdict === FORWARD) verdict = this.age(view, at)
+    if (verdict === FORWARD) verdict = this.finish(batch, at)
+    if (verdict !== FORWARD || this.segments > 0) return verdict
+    this.stage(view, at, ipv4.totalLen(view, at))
+    return FORWARD
   }
 
   /** Is it a packet that this backend carries? The only check on the way out; later reads rely on it. */
@@ -90,14 +102,25 @@ export class Egress {
   }
 
   /** Where to? Leaves the next hop in `this.hop`. */
-  private route(view: DataView, at: number): Verdict {
-    const hop = this.parts.fib.lookup4(ipv4.dst(view, at))
+  private route(batch: Batch, at: number): Verdict {
+    const hop = this.parts.fib.lookup4(ipv4.dst(batch.arena.view, at))
     this.hop = hop
     if (hop === 0) {
-      this.parts.icmp.about(DROP_NO_ROUTE, at)
+      this.reportLost(batch, at)
       return DROP_NO_ROUTE
     }
     return this.parts.hops.isLocal(hop) ? DROP_LOOP : FORWARD
+  }
+
+  /**
+   * An ICMP error quotes what was sent (RFC 1812 §4.3.2.3), and a super-packet never is: a router
+   * beyond a network card would have met its first segment, with finished checksums.
+   */
+  private reportLost(batch: Batch, at: number): void {
+    if (this.finish(batch, at) !== FORWARD) return
+    if (this.segments > 0) this.parts.segmenter.keepFirst()
+    this.segments = 0
+    this.parts.icmp.about(DROP_NO_ROUTE, at)
   }
 
   /** flannel's proxy takes one TTL at each end; a packet whose last it would take ends here. */
@@ -108,27 +131,28 @@ export class Egress {
     return FORWARD
   }
 
-  /** Finishes what the kernel left to a network card: cutting a super-packet, a checksum. */
+  /**
+   * Finishes what the kernel left to a network card: a checksum here, the cutting of a super-packet
+   * by leaving the number of its segments in `this.segments`.
+   */
   private finish(batch: Batch, at: number): Verdict {
+    this.segments = 0
+    this.segment = 0
+    if (!this.parts.hasVnet) return FORWARD
     const view = batch.arena.view
     const len = ipv4.totalLen(view, at)
-    if (!this.parts.hasVnet) return this.stage(view, at, len)
     const vnet = at - VNET_HDR_LEN
-    switch (vnethdr.gsoType(view, vnet)) {
-      case vnethdr.GSO_NONE:
-        return this.finishChecksum(batch, at, len, vnet)
-          ? this.stage(view, at, len)
-          : DROP_GSO_MALFORMED
-      case vnethdr.GSO_TCPV4:
-        return this.segment(view, at, len, vnethdr.gsoSize(view, vnet), true)
-      case vnethdr.GSO_UDP_L4:
-        return this.segment(view, at, len, vnethdr.gsoSize(view, vnet), false)
-      default:
-        return DROP_GSO_MALFORMED
+    const gso = vnethdr.gsoType(view, vnet)
+    if (gso === vnethdr.GSO_NONE) {
+      return this.finishChecksum(batch, at, len, vnet) ? FORWARD : DROP_GSO_MALFORMED
     }
+    if (gso !== vnethdr.GSO_TCPV4 && gso !== vnethdr.GSO_UDP_L4) return DROP_GSO_MALFORMED
+    const size = vnethdr.gsoSize(view, vnet)
+    this.segments = this.parts.segmenter.begin(at, len, size, gso === vnethdr.GSO_TCPV4)
+    return this.segments === 0 ? DROP_GSO_MALFORMED : FORWARD
   }
 
-  /** The field holds the pseudo-header's sum; what it covers is added, and a UDP sum of 0 is written as 0xffff. */
+  /** The field holds the pseudo-header's sum; what it covers is added. 0 would mean "none" in UDP. */
   private finishChecksum(batch: Batch, at: number, len: number, vnet: number): boolean {
     const view = batch.arena.view
     if (!vnethdr.needsCsum(view, vnet)) return true
@@ -141,34 +165,35 @@ export class Egress {
   }
 
   /** Encapsulates in the headroom and hands the packet to the socket's next send. */
-  private stage(view: DataView, at: number, len: number): Verdict {
+  private stage(view: DataView, at: number, len: number): void {
     const { encap, out, runs, hops } = this.parts
     const header = encap.headerLen
-    encap.push(view, at, this.hop)
+    this.parts.encap.push(view, at, this.hop)
     const entry = runs.place(this.hop, hops.name(this.hop), len + header)
     out.addPiece(entry, at - header, len + header)
     out.addPacket(entry, len)
-    return FORWARD
   }
 
-  /** Cuts a super-packet: fresh headers per segment, slices of the payload where it lies. */
-  private segment(view: DataView, at: number, len: number, size: number, isTcp: boolean): Verdict {
+  /**
+   * Cuts the super-packet at hand: fresh headers per segment, slices of the payload where it lies.
+   * @returns  whether all of it found room
+   */
+  private stageSegments(view: DataView): boolean {
     const { encap, out, runs, hops, segmenter, counters } = this.parts
-    const count = segmenter.begin(at, len, size, isTcp)
-    if (count === 0) return DROP_GSO_MALFORMED
-    // Read as one packet, sent as many: each of them is accounted for.
-    counters.gauge(READ + EGRESS, count - 1)
     const name = hops.name(this.hop)
     const header = encap.headerLen
-    for (let k = 0; k < count; k++) {
-      const headersAt = segmenter.header(k)
-      const segmentLen = segmenter.len(k)
-      encap.push(view, headersAt, this.hop)
-      const entry = runs.place(this.hop, name, segmentLen + header)
-      out.addPiece(entry, headersAt - header, segmenter.headerBytes + header)
-      out.addPiece(entry, segmenter.sliceAt(k), segmenter.sliceLen(k))
-      out.addPacket(entry, segmentLen)
+    for (; this.segment < this.segments; this.segment++) {
+      if (out.isFull() || !segmenter.hasRoom()) return false
+      // Read as one packet, sent as many: each of them is accounted for.
+      if (this.segment > 0) counters.gauge(READ + EGRESS, 1)
+      const at = segmenter.header(this.segment)
+      const len = segmenter.len(this.segment)
+      this.parts.encap.push(view, at, this.hop)
+      const entry = runs.place(this.hop, name, len + header)
+      out.addPiece(entry, at - header, segmenter.headerBytes + header)
+      out.addPiece(entry, segmenter.sliceAt(this.segment), segmenter.sliceLen(this.segment))
+      out.addPacket(entry, len)
     }
-    return FORWARD
+    return true
   }
 }

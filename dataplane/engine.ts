@@ -17,7 +17,7 @@ import type { InsideDevice, OutsidePort } from './io/device.js'
 import { Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { Runs, splitRun } from './offload/runs.js'
-import { HEADER_SLOT, MAX_SEGMENTS, Segmenter } from './offload/segment.js'
+import { HEADER_SLOT, Segmenter } from './offload/segment.js'
 import type { Sums } from './offload/sums.js'
 import { createArena, type Arena } from './packet/arena.js'
 import { Batch } from './packet/batch.js'
@@ -95,7 +95,7 @@ export class Engine {
 
   constructor(options: EngineOptions) {
     const { arena, fib, hops, encap, counters, mtu, sums, offload } = options
-    const place = layOut(mtu, encap, offload)
+    const place = createLayout(mtu, encap, offload)
     this.inside = options.inside
     this.outside = options.outside
     this.fib = fib
@@ -136,7 +136,6 @@ export class Engine {
       mtu,
       out: this.toInside,
       coalescer: this.coalescer,
-      canJoin: offload.canJoinTcp || offload.canJoinUdp,
     })
   }
 
@@ -146,7 +145,9 @@ export class Engine {
    * @throws  when a device itself is gone, never about a packet
    */
   breath(): number {
-    this.icmp.tick(this.now())
+    const nowMs = this.now()
+    this.icmp.tick(nowMs)
+    this.runs.tick(nowMs)
     this.fib.enter()
     const moved = this.breatheOut() + this.breatheIn()
     this.icmp.flush()
@@ -162,10 +163,9 @@ export class Engine {
     const count = this.inside.read(batch)
     if (count === 0) return 0
     this.counters.gauge(READ + EGRESS, count)
-    for (let row = 0; row < count;) {
-      row = this.egress.run(batch, row)
-      this.flushOut()
-    }
+    this.egress.begin()
+    while (this.egress.run(batch)) this.flushOut()
+    this.flushOut()
     return count
   }
 
@@ -177,10 +177,8 @@ export class Engine {
     if (count === 0) return 0
     this.counters.gauge(READ + INGRESS, count)
     this.ingress.begin(batch)
-    for (let row = 0; row < count;) {
-      row = this.ingress.run(batch, row)
-      this.flushIn()
-    }
+    while (this.ingress.run(batch)) this.flushIn()
+    this.flushIn()
     return count
   }
 
@@ -212,10 +210,16 @@ export class Engine {
     out.clear()
   }
 
-  /** A refused run goes again packet by packet; runs are given up when the kernel cannot cut them. */
+  /**
+   * A refused run goes again packet by packet. Runs are given up when the kernel cannot cut them, and
+   * to this peer alone when their packets do not fit its path.
+   */
   private resend(run: number, errno: number): boolean {
-    if (!isOffloadRefused(errno) && errno !== EMSGSIZE) return false
-    if (errno !== EMSGSIZE) {
+    if (errno === EMSGSIZE) {
+      this.runs.avoid(this.hops.named(this.toOutside.name(run)))
+    } else if (!isOffloadRefused(errno)) {
+      return false
+    } else if (this.runs.isOn()) {
       this.runs.disable()
       this.counters.gauge(RUNS_LOST, 1)
     }
@@ -228,8 +232,10 @@ export class Engine {
   /** A refused super-packet goes again packet by packet, and no more are made. */
   private rewrite(entry: number, errno: number): boolean {
     if (!isOffloadRefused(errno)) return false
-    this.coalescer.disable()
-    this.counters.gauge(JOINS_LOST, 1)
+    if (this.coalescer.isOn()) {
+      this.coalescer.disable()
+      this.counters.gauge(JOINS_LOST, 1)
+    }
     this.coalescer.split(entry, this.again)
     this.inside.write(this.again)
     for (let i = 0; i < this.again.count; i++) this.settle(INGRESS, this.again, i)
@@ -247,12 +253,12 @@ export class Engine {
 
 /** Pieces of a run: headers and payload of up to 128 packets. */
 const PIECES_PER_RUN = 256
-/** Room for the largest super-packet without runs, and for 256 entries besides. */
-const OUTSIDE_ENTRIES = MAX_SEGMENTS + 256
-/** Room for a train of any length and for a whole batch of single packets. */
-const INSIDE_ENTRIES = 1024
-/** Room for the largest super-packet, and for a batch of common ones besides. */
-const HEADER_SLOTS = MAX_SEGMENTS + 2048
+/** Entries between two sends; more packets than they hold go in the next one. */
+const OUTSIDE_ENTRIES = 256
+/** Entries between two writes, likewise. */
+const INSIDE_ENTRIES = 512
+/** Segments between two sends: those of 40 super-packets of 64 KiB. */
+const HEADER_SLOTS = 2048
 
 /** The kernel cannot do what an offload asks (EINVAL, EIO from a device without it, EOPNOTSUPP, ENOPROTOOPT). */
 function isOffloadRefused(errno: number): boolean {
@@ -260,7 +266,7 @@ function isOffloadRefused(errno: number): boolean {
 }
 
 /** Where everything lies in the engine's arena. */
-function layOut(mtu: number, encap: Encap, offload: OffloadOptions) {
+function createLayout(mtu: number, encap: Encap, offload: OffloadOptions) {
   const insideSlot = slotSizeFor(offload.hasVnet ? MAX_PACKET : mtu, encap)
   const outsideSlot = slotSizeFor(offload.hasTrains ? MAX_PACKET : mtu, encap)
   const outside = BATCH_SIZE * insideSlot
@@ -281,7 +287,7 @@ function slotSizeFor(mtu: number, encap: Encap): number {
  * @param mtu  MTU of the TUN device, bytes
  */
 export function createEngineArena(mtu: number, encap: Encap, offload: OffloadOptions): Arena {
-  return createArena(new ArrayBuffer(layOut(mtu, encap, offload).bytes))
+  return createArena(new ArrayBuffer(createLayout(mtu, encap, offload).bytes))
 }
 
 /** The verdict about a packet that the socket refused. */

@@ -37,18 +37,20 @@ export interface IngressParts {
   readonly out: Entries
   readonly coalescer: Coalescer
   readonly sums: Sums
-  /** Whether packets may be joined; without, no sums are computed. */
-  readonly canJoin: boolean
 }
 
-/** Datagrams of one batch at most: rows of up to 64 KiB in trains of the smallest useful size. */
-const MAX_DATAGRAMS = 64 * 128
+/** Sums of one batch: every row a train of as many datagrams as the kernel merges, 128. */
+const MAX_SUMS = 64 * 128
 
 export class Ingress {
   private readonly parts: IngressParts
-  private readonly sumOf = new Int32Array(MAX_DATAGRAMS)
+  /** Sums of the batch's datagrams, one after another; beyond the last they count as not known. */
+  private readonly sumOf = new Int32Array(MAX_SUMS)
   private summed = 0
   private nextSumAt = 0
+  private row = 0
+  /** Bytes of the row at hand that are behind us. */
+  private done = 0
 
   constructor(parts: IngressParts) {
     this.parts = parts
@@ -56,10 +58,12 @@ export class Ingress {
 
   /** Takes up a batch: sums all its datagrams, in one native call. */
   begin(batch: Batch): void {
+    const { sums, encap, coalescer } = this.parts
+    this.row = 0
+    this.done = 0
     this.summed = 0
     this.nextSumAt = 0
-    if (!this.parts.canJoin) return
-    const { sums, encap } = this.parts
+    if (!coalescer.isOn()) return
     this.summed = sums.checksumRows(
       batch.arena.bytes,
       batch.columns,
@@ -71,44 +75,40 @@ export class Ingress {
   }
 
   /**
-   * Stages the packets of a batch that go on, row by row from a row on, as long as there is room.
-   * Borrows the packets until what was staged has been written.
-   * @returns  the first row that was not looked at
+   * Stages the packets of a batch that go on, as long as there is room. Borrows the packets until
+   * what was staged has been written.
+   * @returns  whether any are left: write what was staged, then call again
    */
-  run(batch: Batch, from: number): number {
-    let row = from
-    for (; row < batch.count && this.datagrams(batch, row) <= this.parts.out.room(); row++) {
-      this.train(batch, row)
+  run(batch: Batch): boolean {
+    while (this.row < batch.count && this.train(batch, this.row)) {
+      this.row++
+      this.done = 0
     }
     this.parts.coalescer.flush()
-    return row
+    return this.row < batch.count
   }
 
-  /** Datagrams in a row: 1, or those of a train. */
-  private datagrams(batch: Batch, row: number): number {
-    const segment = batch.segment(row)
-    return segment === 0 ? 1 : Math.ceil(batch.len(row) / segment)
-  }
-
-  /** The datagrams of one row, one after the other. */
-  private train(batch: Batch, row: number): void {
-    const at = batch.at(row)
+  /** The datagrams of one row, one after the other. @returns whether all of them found room */
+  private train(batch: Batch, row: number): boolean {
+    const { out, counters } = this.parts
     const len = batch.len(row)
-    const step = batch.segment(row) === 0 ? len : batch.segment(row)
-    if (batch.isTruncated(row)) {
-      this.drop(DROP_OVERSIZE, len)
-    } else if (len === 0) {
-      this.drop(DROP_NOT_IP, 0)
-    } else {
-      const count = Math.ceil(len / step)
-      if (count > 1) this.parts.counters.gauge(READ + INGRESS, count - 1)
-      for (let done = 0; done < len; done += step) {
-        this.datagram(batch.arena.view, at + done, Math.min(step, len - done), this.nextSum())
-      }
-      return
+    const segment = batch.segment(row)
+    const step = segment === 0 ? len : segment
+    if (batch.isTruncated(row) || len === 0) {
+      this.drop(len === 0 ? DROP_NOT_IP : DROP_OVERSIZE, len)
+      // Its sums were computed all the same.
+      if (len > 0) this.nextSumAt += Math.ceil(len / step)
+      return true
     }
-    // Its sum was computed all the same.
-    for (let done = 0; done < len; done += step) this.nextSum()
+    const at = batch.at(row)
+    for (; this.done < len; this.done += step) {
+      if (out.isFull()) return false
+      // Read as one row, written as many: each of them is accounted for.
+      if (this.done > 0) counters.gauge(READ + INGRESS, 1)
+      const bytes = Math.min(step, len - this.done)
+      this.datagram(batch.arena.view, at + this.done, bytes, this.nextSum())
+    }
+    return true
   }
 
   private nextSum(): number {

@@ -4,13 +4,18 @@
  * A packet joins the open run to its peer if it is as long as the run's first; a shorter one may
  * join as the last. Otherwise it opens the next run. So packets to one peer keep their order, and
  * packets to different peers may be interleaved freely: each peer has a run of its own to grow.
+ *
+ * The kernel cuts a run only into datagrams that fit the path whole, while a single datagram may be
+ * fragmented. A peer whose path turned out too narrow gets single packets for a while.
  */
 import type { Entries } from '../packet/entries.js'
 
-/** Open runs, direct-mapped by hop. */
+/** Open runs, and peers to be avoided, direct-mapped by hop. */
 const SLOTS = 32
 /** A message of 65507 bytes, the most UDP can carry, is split again by the kernel; this is not. */
-const MAX_RUN_BYTES = 65490
+export const MAX_RUN_BYTES = 65490
+/** How long a peer gets single packets. Trying again too early costs one refused send. */
+export const AVOID_MS = 60_000
 
 export class Runs {
   private readonly out: Entries
@@ -19,6 +24,9 @@ export class Runs {
   private readonly hops = new Int32Array(SLOTS)
   private readonly entries = new Int32Array(SLOTS)
   private readonly sizes = new Int32Array(SLOTS)
+  private readonly avoided = new Int32Array(SLOTS)
+  private readonly avoidedAt = new Float64Array(SLOTS)
+  private nowMs = 0
 
   /** @param maxPackets  packets a run may have: what the kernel takes, 1 = no runs */
   constructor(out: Entries, maxPackets: number) {
@@ -26,9 +34,25 @@ export class Runs {
     this.maxPackets = maxPackets
   }
 
+  /** Whether any runs are made. */
+  isOn(): boolean {
+    return this.maxPackets > 1
+  }
+
   /** From now on every packet leaves by itself. */
   disable(): void {
     this.maxPackets = 1
+  }
+
+  /** Sets the time, once a breath: milliseconds that never go back. */
+  tick(nowMs: number): void {
+    this.nowMs = nowMs
+  }
+
+  /** Makes no runs to a peer for a while: the kernel said that their packets do not fit the path. */
+  avoid(hop: number): void {
+    this.avoided[hop & (SLOTS - 1)] = hop
+    this.avoidedAt[hop & (SLOTS - 1)] = this.nowMs
   }
 
   /** Forgets the open runs: their entries were handed over. */
@@ -40,7 +64,8 @@ export class Runs {
    * The entry that a packet goes into; a new one is begun if need be, so there must be room.
    * @param hop   next hop, not 0
    * @param name  its name
-   * @param len   bytes of the packet with its encapsulation; the caller adds pieces of that length
+   * @param len   bytes of the packet with its encapsulation; the caller adds pieces of that length,
+   *              two at most
    * @returns     index of the entry
    */
   place(hop: number, name: number, len: number): number {
@@ -62,10 +87,15 @@ export class Runs {
       }
     }
     const entry = out.begin(name)
-    this.hops[slot] = this.maxPackets > 1 ? hop : 0
+    this.hops[slot] = this.isOn() && !this.isAvoided(hop) ? hop : 0
     this.entries[slot] = entry
     this.sizes[slot] = len
     return entry
+  }
+
+  private isAvoided(hop: number): boolean {
+    const slot = hop & (SLOTS - 1)
+    return this.avoided[slot] === hop && this.nowMs - (this.avoidedAt[slot] ?? 0) < AVOID_MS
   }
 }
 
@@ -77,7 +107,7 @@ export class Runs {
 export function splitRun(out: Entries, run: number, into: Entries): void {
   const size = out.segment(run)
   const packets = out.packets(run)
-  // Inner bytes are told evenly: all packets but the last have the run's size.
+  // Every packet has the same encapsulation, which is not counted.
   const overhead = packets > 0 ? Math.round((out.len(run) - out.bytes(run)) / packets) : 0
   let entry = -1
   let filled = size

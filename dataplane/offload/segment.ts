@@ -11,18 +11,26 @@
  * comes from the native side for all slices at once, are added to it.
  */
 import type { Arena } from '../packet/arena.js'
-import type { Sums } from './sums.js'
 import { fold, pseudo4, pseudo6 } from '../wire/checksum.js'
+import * as extensions from '../wire/ipv6-extensions.js'
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import * as tcp from '../wire/tcp.js'
 import * as udp from '../wire/udp.js'
+import type { Sums } from './sums.js'
 
-/** Bytes kept for one segment's headers: encapsulation (22), IPv6 (40) and TCP (60) fit. */
-export const HEADER_SLOT = 128
+/** Bytes in a header slot before the headers: room for an encapsulation (VXLAN: 22). */
+const BEFORE = 24
+/** Bytes kept for one segment's headers: the longest of IPv4 (60) and TCP (60) fit behind `BEFORE`. */
+export const HEADER_SLOT = 160
+/** Longer headers, which only IPv6 extension headers could make, are refused. */
+const MAX_HEADERS = HEADER_SLOT - BEFORE
 
-/** Super-packets of more segments are refused; 65535 bytes at the smallest MSS of Linux (48) have fewer. */
-export const MAX_SEGMENTS = 1400
+/**
+ * Super-packets of more segments are refused. 65535 bytes have fewer even at the smallest payload
+ * that Linux puts into a segment: 8 bytes, TCP_MIN_SND_MSS less the longest options.
+ */
+export const MAX_SEGMENTS = 8192
 
 const IPV4_LEN_AT = 2
 const IPV4_ID_AT = 4
@@ -78,9 +86,9 @@ export class Segmenter {
     this.used = 0
   }
 
-  /** Header slots that are still free. */
-  room(): number {
-    return this.slots - this.used
+  /** Whether a segment's headers find a free slot. */
+  hasRoom(): boolean {
+    return this.used < this.slots
   }
 
   /**
@@ -89,26 +97,27 @@ export class Segmenter {
    * @param len    bytes of the IP packet
    * @param size   payload bytes of a segment (gso_size)
    * @param isTcp  TCP, else UDP
-   * @returns      number of segments, 0 when the headers make no sense or the header slots are too few
+   * @returns      number of segments, 0 when the headers make no sense
    */
   begin(at: number, len: number, size: number, isTcp: boolean): number {
     const view = this.view
     this.at = at
     this.isV6 = ipv4.version(view, at) === 6
     this.isTcp = isTcp
-    this.ipLen = this.isV6 ? ipv6.HEADER_LEN : ipv4.headerLen(view, at)
+    this.ipLen = this.isV6 ? this.upperOffset6(len) : this.upperOffset4()
     const l4 = at + this.ipLen
-    const smallest = isTcp ? tcp.HEADER_LEN : udp.HEADER_LEN
-    if (len < this.ipLen + smallest || size === 0) return 0
-    this.headersLen = this.ipLen + (isTcp ? tcp.headerLen(view, l4) : udp.HEADER_LEN)
+    const shortest = isTcp ? tcp.HEADER_LEN : udp.HEADER_LEN
+    if (this.ipLen === 0 || len < this.ipLen + shortest || size === 0) return 0
+    const l4HeaderLen = isTcp ? tcp.headerLen(view, l4) : udp.HEADER_LEN
+    this.headersLen = this.ipLen + l4HeaderLen
     this.payloadLen = len - this.headersLen
     this.size = size
-    if (this.headersLen < this.ipLen + smallest || this.payloadLen <= 0) return 0
     this.count = Math.ceil(this.payloadLen / size)
-    if (this.count > MAX_SEGMENTS || this.count > this.room()) return 0
+    if (l4HeaderLen < shortest || this.payloadLen <= 0) return 0
+    if (this.headersLen > MAX_HEADERS || this.count > MAX_SEGMENTS) return 0
     this.native.checksumSteps(this.bytes, at + this.headersLen, this.payloadLen, size, this.sums)
     this.ipBase = this.isV6 ? 0 : this.baseOfIp()
-    this.l4Base = this.baseOfL4(l4)
+    this.l4Base = this.baseOfL4(l4, len - this.ipLen)
     return this.count
   }
 
@@ -137,9 +146,20 @@ export class Segmenter {
    * @returns  where they begin; the bytes before, up to 24, are free for an encapsulation
    */
   header(k: number): number {
-    const view = this.view
-    const to = this.base + this.used++ * HEADER_SLOT + 24
+    const to = this.base + this.used++ * HEADER_SLOT + BEFORE
     this.copy(this.at, to, this.headersLen)
+    this.write(k, to)
+    return to
+  }
+
+  /** Makes the super-packet its own first segment, in place. It can be cut no more after that. */
+  keepFirst(): void {
+    this.write(0, this.at)
+  }
+
+  /** Writes what the headers of segment k have of their own; the rest of them lies at `to` already. */
+  private write(k: number, to: number): void {
+    const view = this.view
     const len = this.len(k)
     if (this.isV6) {
       view.setUint16(to + IPV6_LEN_AT, len - ipv6.HEADER_LEN)
@@ -152,7 +172,6 @@ export class Segmenter {
     const l4Len = len - this.ipLen
     if (this.isTcp) this.finishTcp(to + this.ipLen, k, l4Len)
     else this.finishUdp(to + this.ipLen, k, l4Len)
-    return to
   }
 
   private finishTcp(l4: number, k: number, l4Len: number): void {
@@ -191,13 +210,30 @@ export class Segmenter {
     return sum
   }
 
-  /** Sum of pseudo-header and transport header without what changes from segment to segment. */
-  private baseOfL4(l4: number): number {
+  /** Bytes before the transport header, 0 = it is not there. */
+  private upperOffset4(): number {
     const view = this.view
-    const protocol = this.isTcp ? ipv4.PROTO_TCP : ipv4.PROTO_UDP
-    let sum = this.isV6
-      ? pseudo6(view, this.at + 8, this.at + 24, protocol, 0)
-      : pseudo4(ipv4.src(view, this.at), ipv4.dst(view, this.at), protocol, 0)
+    const at = this.at
+    const isThere =
+      ipv4.protocol(view, at) === (this.isTcp ? ipv4.PROTO_TCP : ipv4.PROTO_UDP) &&
+      !ipv4.isFragment(view, at)
+    return isThere ? ipv4.headerLen(view, at) : 0
+  }
+
+  /** The same behind extension headers, which every segment repeats. */
+  private upperOffset6(len: number): number {
+    const walked = extensions.walk(this.view, this.at, len)
+    const isThere =
+      walked >= 0 &&
+      extensions.upperProtocol(walked) === (this.isTcp ? ipv4.PROTO_TCP : ipv4.PROTO_UDP) &&
+      !extensions.isFragment(walked)
+    return isThere ? extensions.upperOffset(walked) : 0
+  }
+
+  /** Sum of pseudo-header and transport header without what changes from segment to segment. */
+  private baseOfL4(l4: number, l4Len: number): number {
+    const view = this.view
+    let sum = this.pseudoBase(l4, l4Len)
     const end = this.at + this.headersLen
     if (!this.isTcp) return sum + view.getUint16(l4) + view.getUint16(l4 + 2)
     for (let at = l4; at < end; at += 2) {
@@ -207,6 +243,23 @@ export class Segmenter {
       if (!isChanging) sum += view.getUint16(at)
     }
     return sum
+  }
+
+  /**
+   * Sum of the pseudo-header without the length. Behind a routing header its destination is not the
+   * IPv6 header's (RFC 8200 §8.1); the kernel has left the right sum in the checksum field then.
+   */
+  private pseudoBase(l4: number, l4Len: number): number {
+    const view = this.view
+    const at = this.at
+    if (this.isV6 && this.ipLen > ipv6.HEADER_LEN) {
+      const field = view.getUint16(l4 + (this.isTcp ? TCP_SUM_AT : UDP_SUM_AT))
+      return field + (0xffff - fold(l4Len))
+    }
+    const protocol = this.isTcp ? ipv4.PROTO_TCP : ipv4.PROTO_UDP
+    return this.isV6
+      ? pseudo6(view, at + ipv6.SRC_AT, at + ipv6.DST_AT, protocol, 0)
+      : pseudo4(ipv4.src(view, at), ipv4.dst(view, at), protocol, 0)
   }
 
   /** Copies headers word by word, which is faster than the call that copies a range this short. */
