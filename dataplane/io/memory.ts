@@ -85,7 +85,7 @@ export class MemoryInside implements InsideDevice {
    * @param vnet  its virtio-net header, on a device that has them; left out = an ordinary packet
    * @returns     false when the queue is full and the packet is dropped
    */
-  inject(packet: Uint8Array, vnet = new Uint8Array(VNET_HDR_LEN)): boolean {
+  inject(packet: Uint8Array, vnet: Uint8Array = new Uint8Array(VNET_HDR_LEN)): boolean {
     if (this.waiting.length >= this.capacity) return false
     this.waiting.push(packetMessage(packet.slice(), this.hasVnet ? vnet.slice() : undefined))
     return true
