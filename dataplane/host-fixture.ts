@@ -57,7 +57,7 @@ export interface TestHostOptions {
 export function createTestHost(options: TestHostOptions = {}): TestHost {
   const { isB = false, offload = NO_OFFLOAD, mtu = MTU, queueLen = 500 } = options
   const [own, other] = isB ? [SUBNET_B, SUBNET_A] : [SUBNET_A, SUBNET_B]
-  const fib = createFib({ readers: 1 })
+  const fib = createFib({ readers: 1, reserveBytes: 4 << 20, maxHops: 1 << 10 })
   const arena = createEngineArena(mtu, flannelUdp, offload)
   const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
