@@ -1,48 +1,62 @@
 /**
  * The engine's loop allocates nothing per packet: the heap is looked at before and after many
  * breaths, with the collector quiet in between. A control run that keeps one small object a packet
- * shows that the measurement would notice.
+ * shows that the measurement would notice. With offloads, super-packets go in on one side and trains
+ * on the other.
  */
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
-import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES } from './counters.js'
 import { flannelUdp } from './encap/flannel-udp.js'
 import { BATCH_SIZE, createEngineArena, Engine } from './engine.js'
 import { attachFibReader } from './fib/lpm.js'
 import { createFib } from './fib/lpm-writer.js'
 import { createHopTable } from './fib/nexthop.js'
-import type { Batch } from './packet/batch.js'
+import * as flow from './flow-fixture.js'
+import { ALL_OFFLOADS, MTU, PORT, PUBLIC_B, SUBNET_A, SUBNET_B } from './host-fixture.js'
+import { native } from './native/native.js'
+import { NO_OFFLOAD, type OffloadOptions } from './offload/offload.js'
+import { BATCH_COLUMNS, type Batch } from './packet/batch.js'
 import type { Entries } from './packet/entries.js'
 
 setFlagsFromString('--expose-gc')
 const collect = runInNewContext('gc') as () => void
 
-const BREATHS = 4000
-const PACKETS = BREATHS * BATCH_SIZE * 2
 /** Bytes a packet; one empty object a packet would be 16 at least. */
 const ALLOWED = 0.5
 
-const LEN = 60
-const MTU = 1472
+/** What a device hands over again and again. */
+interface Load {
+  readonly packet: Uint8Array
+  /** Virtio-net header, of a super-packet. */
+  readonly vnet?: Uint8Array
+  /** Bytes per datagram, of a train. */
+  readonly segment?: number
+  /** Packets that it stands for. */
+  readonly count: number
+}
 
 /** A device that copies one packet into every slot and takes whatever it is given; nothing is made. */
 class Treadmill {
-  private readonly packet: Uint8Array
+  private readonly load: Load
   /** When set, keeps one object a packet, as a careless change would. */
   private readonly waste: object[] | null
-  written = 0
+  packets = 0
+  joined = 0
 
-  constructor(packet: Uint8Array, waste: object[] | null) {
-    this.packet = packet
+  constructor(load: Load, waste: object[] | null) {
+    this.load = load
     this.waste = waste
   }
   read(batch: Batch): number {
+    const { packet, vnet, segment = 0, count } = this.load
     for (let row = 0; row < batch.capacity; row++) {
-      batch.arena.bytes.set(this.packet, batch.at(row))
-      batch.fill(row, LEN, false, 4, 0, 8285)
-      if (this.waste !== null) this.waste[row] = { row }
+      batch.arena.bytes.set(packet, batch.at(row))
+      if (vnet !== undefined) batch.arena.bytes.set(vnet, batch.at(row) - vnet.length)
+      batch.fill(row, packet.length, false, 4, 0, PORT)
+      batch.columns[BATCH_COLUMNS.SEGMENT * batch.capacity + row] = segment
+      for (let i = 0; this.waste !== null && i < count; i++) this.waste[i] = { row }
     }
     batch.count = batch.capacity
     return batch.count
@@ -51,77 +65,145 @@ class Treadmill {
     return this.read(batch)
   }
   write(entries: Entries): void {
-    for (let i = 0; i < entries.count; i++) entries.setResult(i, 0)
-    this.written += entries.count
+    for (let i = 0; i < entries.count; i++) {
+      entries.setResult(i, 0)
+      this.packets += entries.packets(i)
+      if (entries.packets(i) > 1) this.joined++
+    }
   }
   send(entries: Entries): void {
     this.write(entries)
   }
 }
 
-function packet(dst: string, ttl: number): Uint8Array {
-  const bytes = new Uint8Array(LEN)
-  const view = new DataView(bytes.buffer)
-  view.setUint16(0, 0x4500)
-  view.setUint16(2, LEN)
-  view.setUint8(8, ttl)
-  view.setUint8(9, 17)
-  view.setInt32(12, parseAddress4('10.5.1.7')!)
-  view.setInt32(16, parseAddress4(dst)!)
-  let sum = 0
-  for (let at = 0; at < 20; at += 2) sum += view.getUint16(at)
-  view.setUint16(10, ~((sum & 0xffff) + (sum >>> 16)) & 0xffff)
-  return bytes
+interface Traffic {
+  readonly toPeer: Load
+  readonly toUs: Load
+  readonly offload: OffloadOptions
+  readonly breaths: number
 }
 
-/** Heap growth in bytes per packet over many breaths. */
-function measure(toPeer: Uint8Array, toUs: Uint8Array, waste: object[] | null): number {
+/** Runs many breaths. @returns heap growth in bytes per packet, and the devices */
+function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | null) {
   const fib = createFib({ readers: 1 })
-  fib.writer.insert4(parseAddress4('10.5.1.0')!, 24, fib.hops.addLocal())
-  fib.writer.insert4(
-    parseAddress4('10.5.2.0')!,
-    24,
-    fib.hops.addPeer(parseAddress4('172.30.0.12')!, 8285),
-  )
+  fib.writer.insert4(SUBNET_A, 24, fib.hops.addLocal())
+  fib.writer.insert4(SUBNET_B, 24, fib.hops.addPeer(PUBLIC_B, PORT))
   const inside = new Treadmill(toPeer, waste)
   const outside = new Treadmill(toUs, waste)
   const raw = {
     send: (entries: Entries): void => {
-      outside.send(entries)
+      for (let i = 0; i < entries.count; i++) entries.setResult(i, 0)
     },
   }
   let now = 0
   const engine = new Engine({
-    arena: createEngineArena(MTU, flannelUdp),
+    arena: createEngineArena(MTU, flannelUdp, offload),
     inside,
     outside,
     icmp: raw,
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    offload,
+    sums: native,
     counters: new Counters(new SharedArrayBuffer(COUNTERS_BYTES)),
     mtu: MTU,
-    localAddress: parseAddress4('10.5.1.0')!,
+    localAddress: SUBNET_A,
     now: () => now++,
   })
-  for (let i = 0; i < BREATHS; i++) engine.breath()
+  for (let i = 0; i < breaths; i++) engine.breath()
   collect()
   const before = process.memoryUsage().heapUsed
-  for (let i = 0; i < BREATHS; i++) engine.breath()
-  return (process.memoryUsage().heapUsed - before) / PACKETS
+  for (let i = 0; i < breaths; i++) engine.breath()
+  const grown = process.memoryUsage().heapUsed - before
+  const packets = breaths * BATCH_SIZE * (toPeer.count + toUs.count)
+  return { perPacket: grown / packets, packets, inside, outside }
+}
+
+const single = (from: readonly number[], to: readonly number[]): Load => ({
+  packet: flow.createPacket({ from, to, protocol: flow.UDP, payload: new Uint8Array(32) }),
+  count: 1,
+})
+
+const SIZE = 1000
+const COUNT = 30
+const payload = flow.createPayload(SIZE * COUNT)
+const tcp = flow.createPacket({ from: flow.HOST_A, to: flow.HOST_B, payload })
+const train = flow.createSegments(
+  flow.createPacket({ from: flow.HOST_B, to: flow.HOST_A, payload }),
+  SIZE,
+)
+
+const plain: Traffic = {
+  toPeer: single(flow.HOST_A, flow.HOST_B),
+  toUs: single(flow.HOST_B, flow.HOST_A),
+  offload: NO_OFFLOAD,
+  breaths: 4000,
+}
+const dropped: Traffic = {
+  ...plain,
+  toPeer: single(flow.HOST_A, [10, 5, 3, 9]),
+  toUs: single(flow.HOST_B, [10, 5, 3, 7]),
+}
+const offloaded: Traffic = {
+  toPeer: {
+    packet: flow.createUnfinished(tcp),
+    vnet: flow.createVnet(tcp, SIZE),
+    count: COUNT,
+  },
+  toUs: {
+    packet: new Uint8Array(Buffer.concat(train)),
+    segment: train[0]!.length,
+    count: COUNT,
+  },
+  offload: ALL_OFFLOADS,
+  breaths: 200,
+}
+/** Super-packets without a route, about which ICMP errors quote the first segment. */
+const lost: Traffic = {
+  ...offloaded,
+  toPeer: { ...offloaded.toPeer, packet: readdressed(offloaded.toPeer.packet) },
+}
+
+/** The same to a subnet that nobody has; its checksums do not matter. */
+function readdressed(packet: Uint8Array): Uint8Array {
+  const copy = packet.slice()
+  copy[18] = 3
+  return copy
 }
 
 t.test('packets that go on', async (t) => {
-  const perPacket = measure(packet('10.5.2.9', 63), packet('10.5.1.7', 63), null)
+  const { perPacket, packets, inside, outside } = measure(plain, null)
   t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
+  t.equal(inside.packets + outside.packets, 2 * packets)
 })
 
 t.test('packets that are dropped, and the ICMP errors about them', async (t) => {
-  const perPacket = measure(packet('10.5.3.9', 63), packet('10.5.3.7', 63), null)
+  const { perPacket, inside, outside } = measure(dropped, null)
   t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
+  t.equal(inside.packets + outside.packets, 0)
 })
 
 t.test('one small object a packet is noticed', async (t) => {
-  const perPacket = measure(packet('10.5.2.9', 63), packet('10.5.1.7', 63), [])
+  const { perPacket } = measure(plain, [])
+  t.ok(perPacket > ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
+})
+
+t.test('super-packets that are cut, trains that are joined', async (t) => {
+  const { perPacket, packets, inside, outside } = measure(offloaded, null)
+  t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
+  t.equal(inside.packets + outside.packets, 2 * packets)
+  t.equal(inside.joined, 2 * offloaded.breaths * BATCH_SIZE, 'a super-packet of every train')
+  t.ok(outside.joined > 0, 'runs')
+})
+
+t.test('super-packets that are dropped', async (t) => {
+  const { perPacket, outside } = measure(lost, null)
+  t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
+  t.equal(outside.packets, 0)
+})
+
+t.test('one small object a packet is noticed with offloads, too', async (t) => {
+  const { perPacket } = measure(offloaded, [])
   t.ok(perPacket > ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
 })

@@ -19,6 +19,8 @@ import { describeEndpoint } from './io/endpoint.js'
 import { MemoryRaw } from './io/memory.js'
 import { loadPcap } from './io/pcap.js'
 import { LINKTYPE_RAW } from './io/pcap-format.js'
+import { NO_OFFLOAD } from './offload/offload.js'
+import { createPlainSums } from './offload/sums.js'
 
 const CASES = join(repoRoot(), 'fixtures/cases')
 const DEFAULT_MTU = 1472
@@ -76,7 +78,7 @@ async function run(folder: string): Promise<Output> {
     const { addr, len } = splitPrefix(prefix)
     fib.writer.insert4(addr, len, fib.hops.addPeer(parseAddress4(host)!, UDP_PORT))
   }
-  const arena = createEngineArena(mtu, flannelUdp)
+  const arena = createEngineArena(mtu, flannelUdp, NO_OFFLOAD)
   const tun: string[] = []
   const udp: string[] = []
   const raw = new MemoryRaw(arena)
@@ -98,6 +100,8 @@ async function run(folder: string): Promise<Output> {
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    offload: NO_OFFLOAD,
+    sums: createPlainSums(),
     counters,
     mtu,
     localAddress: subnet.addr,

@@ -22,6 +22,8 @@ export const GAUGES = [
   ['icmp_failed', 'ICMP errors that the kernel refused to send'],
   ['breaths', 'rounds of the engine that moved at least one packet'],
   ['waits', 'times the engine blocked because nothing was waiting'],
+  ['runs_lost', 'times sends of several packets were given up because the kernel refused one'],
+  ['joins_lost', 'times super-packets to the TUN device were given up because it refused one'],
 ] as const
 export type GaugeName = (typeof GAUGES)[number][0]
 
@@ -31,6 +33,8 @@ export const ICMP_LIMITED = 3
 export const ICMP_FAILED = 4
 export const BREATHS = 5
 export const WAITS = 6
+export const RUNS_LOST = 7
+export const JOINS_LOST = 8
 
 const PACKETS = 0
 const BYTES = 1

@@ -8,8 +8,10 @@ import { Counters, COUNTERS_BYTES, describeCounters, type CountersReport } from 
 import { STOP, type EngineSetup } from './engine-setup.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { openRaw } from './io/raw-port.js'
-import { openTun, type TunDescriptor } from './io/tun-device.js'
+import { openOffloadedTun, probeSocket, type OffloadWish } from './io/offloads.js'
+import type { TunDescriptor } from './io/tun-device.js'
 import { openUdp, type UdpDescriptor } from './io/udp-port.js'
+import type { OffloadOptions } from './offload/offload.js'
 import { native } from './native/native.js'
 
 /** An IPv4 prefix: address as uint32 in host order with zero host bits, length 0..32. */
@@ -35,7 +37,11 @@ export interface DataplaneOptions {
   readonly receiveBuffer?: number
   /** Microseconds that the engine looks for packets before it blocks; 0 = blocks at once. */
   readonly busyPollUs?: number
+  /** Offloads that may be used, default all that the kernel has. */
+  readonly offload?: OffloadWish
 }
+
+const ALL_OFFLOADS: OffloadWish = { tun: true, runs: true, trains: true }
 
 interface PeerHop {
   readonly hop: number
@@ -56,6 +62,7 @@ export class Dataplane {
   private readonly tun: TunDescriptor
   private readonly socket: UdpDescriptor
   private readonly rawFd: number
+  private readonly offload: OffloadOptions
   private readonly wakeFd: number
   /** Every descriptor of ours, in the order in which they were opened. */
   private readonly fds: number[] = []
@@ -87,7 +94,15 @@ export class Dataplane {
       this.fds.push(this.socket.fd)
       this.rawFd = openRaw()
       this.fds.push(this.rawFd)
-      this.tun = openTun({ name: options.device })
+      const wish = options.offload ?? ALL_OFFLOADS
+      const { tun, canJoinTcp, canJoinUdp } = openOffloadedTun(options.device, wish)
+      this.tun = tun
+      this.offload = {
+        hasVnet: tun.vnetHdr,
+        canJoinTcp,
+        canJoinUdp,
+        ...probeSocket(this.socket, wish),
+      }
       this.fds.push(this.tun.fd)
       this.wakeFd = native.eventfd()
       this.fds.push(this.wakeFd)
@@ -112,6 +127,7 @@ export class Dataplane {
     const setup: EngineSetup = {
       tun: this.tun,
       socket: this.socket,
+      offload: this.offload,
       rawFd: this.rawFd,
       wakeFd: this.wakeFd,
       fib: this.fib.shared,

@@ -4,6 +4,7 @@
 import type { FibShared } from './fib/layout.js'
 import type { TunDescriptor } from './io/tun-device.js'
 import type { UdpDescriptor } from './io/udp-port.js'
+import type { OffloadOptions } from './offload/offload.js'
 
 /** Word of `control` that ends the engine when it is not 0. */
 export const STOP = 0
@@ -11,6 +12,8 @@ export const STOP = 0
 export interface EngineSetup {
   readonly tun: TunDescriptor
   readonly socket: UdpDescriptor
+  /** What the devices can do at a time. */
+  readonly offload: OffloadOptions
   /** Raw IPv4 socket for ICMP errors. */
   readonly rawFd: number
   /** Eventfd that ends a wait. */

@@ -25,7 +25,7 @@ const control = new Int32Array(setup.control)
 const counters = new Counters(setup.counters)
 const hops = createHopTable(setup.fib)
 
-const arena = createEngineArena(setup.mtu, flannelUdp)
+const arena = createEngineArena(setup.mtu, flannelUdp, setup.offload)
 
 const engine = new Engine({
   arena,
@@ -35,6 +35,8 @@ const engine = new Engine({
   fib: attachFibReader(setup.fib, setup.reader),
   hops,
   encap: flannelUdp,
+  offload: setup.offload,
+  sums: native,
   counters,
   mtu: setup.mtu,
   localAddress: setup.localAddress,

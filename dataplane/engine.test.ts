@@ -4,55 +4,18 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
-import { parseAddress4 } from './address.js'
-import { Counters, COUNTERS_BYTES, describeCounters, EGRESS, INGRESS, READ } from './counters.js'
-import { flannelUdp } from './encap/flannel-udp.js'
-import { BATCH_SIZE, createEngineArena, Engine } from './engine.js'
-import { createFib } from './fib/lpm-writer.js'
-import { attachFibReader } from './fib/lpm.js'
-import { createHopTable } from './fib/nexthop.js'
+import { type Counters, describeCounters, EGRESS, INGRESS, READ } from './counters.js'
+import { BATCH_SIZE } from './engine.js'
+import {
+  createAddress,
+  createTestHost,
+  MTU,
+  PORT,
+  PUBLIC_B as PEER,
+  SUBNET_B as PEER_SUBNET,
+} from './host-fixture.js'
 import { endpoint4 } from './io/endpoint.js'
-import { createMemoryPair } from './io/memory.js'
 import * as verdict from './packet/verdict.js'
-
-const MTU = 1472
-const OWN = parseAddress4('10.5.1.0')!
-const PEER_SUBNET = parseAddress4('10.5.2.0')!
-const PEER = parseAddress4('172.30.0.12')!
-const PORT = 8285
-
-/** Host A of a two-host overlay: own subnet 10.5.1.0/24, host B has 10.5.2.0/24. */
-function createHostA() {
-  const fib = createFib({ readers: 1 })
-  const arena = createEngineArena(MTU, flannelUdp)
-  const devices = createMemoryPair(arena)
-  const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
-  fib.writer.insert4(OWN, 24, fib.hops.addLocal())
-  fib.writer.insert4(PEER_SUBNET, 24, fib.hops.addPeer(PEER, PORT))
-  let nowMs = 1000
-  const engine = new Engine({
-    arena,
-    inside: devices.inside,
-    outside: devices.outside,
-    icmp: devices.raw,
-    fib: attachFibReader(fib.shared, 0),
-    hops: createHopTable(fib.shared),
-    encap: flannelUdp,
-    counters,
-    mtu: MTU,
-    localAddress: OWN,
-    now: () => nowMs,
-  })
-  return {
-    ...devices,
-    fib,
-    engine,
-    counters,
-    advance: (ms: number) => {
-      nowMs += ms
-    },
-  }
-}
 
 const hex = (text: string): Uint8Array =>
   Uint8Array.from(text.trim().split(/\s+/), (byte) => parseInt(byte, 16))
@@ -82,7 +45,7 @@ function patched(packet: Uint8Array, patches: Readonly<Record<number, number>>):
 }
 
 t.test('egress sends the packet, one TTL lower, to the peer of its subnet', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   host.inside.inject(TO_PEER)
   t.equal(host.engine.breath(), 1)
   t.same(host.outside.drain(), [{ bytes: Buffer.from(TO_PEER_AGED), to: endpoint4(PEER, PORT) }])
@@ -91,7 +54,7 @@ t.test('egress sends the packet, one TTL lower, to the peer of its subnet', asyn
 })
 
 t.test('ingress delivers the packet, one TTL lower', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   host.outside.inject(TO_US, endpoint4(PEER, PORT))
   t.equal(host.engine.breath(), 1)
   t.same(host.inside.drain().map(Buffer.from), [Buffer.from(TO_US_AGED)])
@@ -99,7 +62,7 @@ t.test('ingress delivers the packet, one TTL lower', async (t) => {
 })
 
 t.test('bytes behind the packet are not passed on', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   host.inside.inject(Uint8Array.from([...TO_PEER, 1, 2, 3]))
   host.outside.inject(Uint8Array.from([...TO_US, 1, 2, 3]), endpoint4(PEER, PORT))
   host.engine.breath()
@@ -131,7 +94,7 @@ const egressDrops: readonly { name: string; packet: Uint8Array; want: number }[]
 ]
 for (const { name, packet, want } of egressDrops) {
   t.test(`egress drops ${name} as ${verdict.verdictName(want)}`, async (t) => {
-    const host = createHostA()
+    const host = createTestHost()
     host.inside.inject(packet)
     host.engine.breath()
     t.equal(host.counters.packets(EGRESS, want), 1)
@@ -179,7 +142,7 @@ const ingressDrops: readonly { name: string; packet: Uint8Array; want: number }[
 ]
 for (const { name, packet, want } of ingressDrops) {
   t.test(`ingress drops ${name} as ${verdict.verdictName(want)}`, async (t) => {
-    const host = createHostA()
+    const host = createTestHost()
     host.outside.inject(packet, endpoint4(PEER, PORT))
     host.engine.breath()
     t.equal(host.counters.packets(INGRESS, want), 1, JSON.stringify(nonZero(host.counters)))
@@ -198,7 +161,7 @@ const sendErrors: readonly { errno: number; want: number }[] = [
 ]
 for (const { errno, want } of sendErrors) {
   t.test(`errno ${errno} from the socket counts ${verdict.verdictName(want)}`, async (t) => {
-    const host = createHostA()
+    const host = createTestHost()
     host.outside.refuseNext(errno)
     host.inside.inject(TO_PEER)
     host.inside.inject(TO_PEER)
@@ -213,7 +176,7 @@ for (const { errno, want } of [
   { errno: 22, want: verdict.DROP_TUN_ERROR },
 ]) {
   t.test(`errno ${errno} from the TUN counts ${verdict.verdictName(want)}`, async (t) => {
-    const host = createHostA()
+    const host = createTestHost()
     host.inside.refuseNext(errno)
     host.outside.inject(TO_US, endpoint4(PEER, PORT))
     host.engine.breath()
@@ -222,13 +185,13 @@ for (const { errno, want } of [
 }
 
 t.test('a packet without a route earns ICMP net unreachable', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   const lost = patched(TO_PEER, { 18: 3 })
   host.inside.inject(lost)
   host.engine.breath()
   const [error, ...more] = host.raw.drain()
   t.same(more, [])
-  t.same(error?.to, endpoint4(parseAddress4('10.5.1.7')!, 0))
+  t.same(error?.to, endpoint4(createAddress('10.5.1.7'), 0))
   // RFC 792: IPv4 header (tos c0, total 57, id 0, TTL 64, ICMP), type 3 code 0, unused 4 bytes,
   // then the whole offending packet as it was read. Header sum: 45c0+0039+0000+0000+4001+0a05+
   // 0100+0a05+0107 = 9c0b, inverted 63f4. ICMP sum: 0300 + the quoted words 4500+001d+0001+0000+
@@ -257,7 +220,7 @@ const unanswered: readonly { name: string; packet: Uint8Array }[] = [
 ]
 for (const { name, packet } of unanswered) {
   t.test(`no ICMP error about ${name}`, async (t) => {
-    const host = createHostA()
+    const host = createTestHost()
     host.inside.inject(packet)
     host.engine.breath()
     t.equal(host.counters.packets(EGRESS, verdict.DROP_NO_ROUTE), 1)
@@ -266,14 +229,14 @@ for (const { name, packet } of unanswered) {
 }
 
 t.test('an echo request without a route is answered (RFC 1812, unlike flannel)', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   host.inside.inject(patched(TO_PEER, { 9: 1, 18: 3, 20: 8, 21: 0 }))
   host.engine.breath()
   t.equal(host.raw.drain().length, 1)
 })
 
 t.test('a long packet is quoted up to 576 bytes of error', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   const packet = new Uint8Array(1400).fill(0x77)
   packet.set(patched(TO_PEER, { 2: 1400 >> 8, 3: 1400 & 0xff, 18: 3 }))
   host.inside.inject(packet)
@@ -282,7 +245,7 @@ t.test('a long packet is quoted up to 576 bytes of error', async (t) => {
 })
 
 t.test('ICMP errors are limited per receiver and the bucket refills', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   const lost = patched(TO_PEER, { 18: 3 })
   for (let i = 0; i < 20; i++) host.inside.inject(lost)
   host.engine.breath()
@@ -295,7 +258,7 @@ t.test('ICMP errors are limited per receiver and the bucket refills', async (t) 
 })
 
 t.test('one breath moves at most one batch per direction, so neither side starves', async (t) => {
-  const host = createHostA()
+  const host = createTestHost()
   for (let i = 0; i < 3 * BATCH_SIZE; i++) {
     host.inside.inject(TO_PEER)
     host.outside.inject(TO_US, endpoint4(PEER, PORT))
@@ -306,12 +269,12 @@ t.test('one breath moves at most one batch per direction, so neither side starve
 })
 
 t.test('routes that change between breaths are followed', async (t) => {
-  const host = createHostA()
-  const other = host.fib.hops.addPeer(parseAddress4('172.30.0.13')!, PORT)
+  const host = createTestHost()
+  const other = host.fib.hops.addPeer(createAddress('172.30.0.13'), PORT)
   host.fib.writer.insert4(PEER_SUBNET, 24, other)
   host.inside.inject(TO_PEER)
   host.engine.breath()
-  t.same(host.outside.drain()[0]?.to, endpoint4(parseAddress4('172.30.0.13')!, PORT))
+  t.same(host.outside.drain()[0]?.to, endpoint4(createAddress('172.30.0.13'), PORT))
   host.fib.writer.remove4(PEER_SUBNET, 24)
   host.inside.inject(TO_PEER)
   host.engine.breath()
@@ -332,7 +295,7 @@ t.test('whatever comes in, every packet read has exactly one verdict', async () 
   const packets = fc.array(fc.oneof(anyBytes, nearPacket), { minLength: 1, maxLength: 100 })
   fc.assert(
     fc.property(packets, packets, (out, inn) => {
-      const host = createHostA()
+      const host = createTestHost()
       for (const packet of out) host.inside.inject(packet)
       for (const packet of inn) host.outside.inject(packet, endpoint4(PEER, PORT))
       while (host.engine.breath() > 0);

@@ -6,7 +6,7 @@
  * It is handed its devices, table and clock, so that the daemon, `heddle replay`, the demo and the
  * tests all run this same code. Each step is bounded, so neither direction can starve the other.
  */
-import { BREATHS, EGRESS, INGRESS, READ, type Counters } from './counters.js'
+import { BREATHS, EGRESS, INGRESS, JOINS_LOST, READ, RUNS_LOST, type Counters } from './counters.js'
 import { Egress } from './egress.js'
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
@@ -14,10 +14,15 @@ import type { HopTable } from './fib/nexthop.js'
 import { ICMP_ARENA_BYTES, IcmpErrors, type IcmpPort } from './icmp.js'
 import { Ingress } from './ingress.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
+import { Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
+import type { OffloadOptions } from './offload/offload.js'
+import { Runs, splitRun } from './offload/runs.js'
+import { HEADER_SLOT, Segmenter } from './offload/segment.js'
+import type { Sums } from './offload/sums.js'
 import { createArena, type Arena } from './packet/arena.js'
 import { Batch } from './packet/batch.js'
 import { Entries } from './packet/entries.js'
-import { HEADROOM } from './packet/layout.js'
+import { HEADROOM, MAX_PACKET } from './packet/layout.js'
 import {
   DROP_TOO_BIG,
   DROP_TUN_BUSY,
@@ -34,9 +39,13 @@ export const BATCH_SIZE = 64
 
 // Linux errno numbers (asm-generic/errno.h, errno-base.h) that decide a verdict.
 const EPERM = 1
+const EIO = 5
 const EAGAIN = 11
 const EACCES = 13
+const EINVAL = 22
 const EMSGSIZE = 90
+const ENOPROTOOPT = 92
+const EOPNOTSUPP = 95
 const ENETDOWN = 100
 const ENETUNREACH = 101
 const ENOBUFS = 105
@@ -54,6 +63,8 @@ export interface EngineOptions {
   readonly fib: FibReader
   readonly hops: HopTable
   readonly encap: Encap
+  readonly offload: OffloadOptions
+  readonly sums: Sums
   readonly counters: Counters
   /** MTU of the TUN device, bytes. */
   readonly mtu: number
@@ -73,26 +84,59 @@ export class Engine {
   private readonly icmp: IcmpErrors
   private readonly egress: Egress
   private readonly ingress: Ingress
+  private readonly segmenter: Segmenter
+  private readonly runs: Runs
+  private readonly coalescer: Coalescer
   private readonly fromInside: Batch
   private readonly fromOutside: Batch
-  private readonly toOutside = new Entries(BATCH_SIZE)
-  private readonly toInside = new Entries(BATCH_SIZE)
+  private readonly toOutside = new Entries(OUTSIDE_ENTRIES, PIECES_PER_RUN)
+  private readonly toInside = new Entries(INSIDE_ENTRIES, PIECES_PER_ENTRY)
+  private readonly again = new Entries(PIECES_PER_RUN, 2)
 
   constructor(options: EngineOptions) {
-    const { arena, fib, hops, encap, counters, mtu } = options
-    const slotSize = slotSizeFor(mtu, encap)
-    const batchBytes = BATCH_SIZE * slotSize
+    const { arena, fib, hops, encap, counters, mtu, sums, offload } = options
+    const place = createLayout(mtu, encap, offload)
     this.inside = options.inside
     this.outside = options.outside
     this.fib = fib
     this.hops = hops
     this.counters = counters
     this.now = options.now
-    this.fromInside = new Batch(arena, 0, BATCH_SIZE, slotSize)
-    this.fromOutside = new Batch(arena, batchBytes, BATCH_SIZE, slotSize)
-    this.icmp = new IcmpErrors(arena, 2 * batchBytes, options.localAddress, options.icmp, counters)
-    this.egress = new Egress(fib, hops, encap, this.icmp, counters)
-    this.ingress = new Ingress(fib, hops, encap, mtu, counters)
+    this.fromInside = new Batch(arena, place.inside, BATCH_SIZE, place.insideSlot)
+    this.fromOutside = new Batch(arena, place.outside, BATCH_SIZE, place.outsideSlot)
+    this.icmp = new IcmpErrors(arena, place.icmp, options.localAddress, options.icmp, counters)
+    this.segmenter = new Segmenter(arena, place.headers, HEADER_SLOTS, sums)
+    this.runs = new Runs(this.toOutside, offload.maxRun)
+    this.coalescer = new Coalescer(
+      arena,
+      this.toInside,
+      place.vnet,
+      offload.hasVnet,
+      offload.canJoinTcp,
+      offload.canJoinUdp,
+    )
+    this.egress = new Egress({
+      fib,
+      hops,
+      encap,
+      counters,
+      sums,
+      icmp: this.icmp,
+      out: this.toOutside,
+      runs: this.runs,
+      segmenter: this.segmenter,
+      hasVnet: offload.hasVnet,
+    })
+    this.ingress = new Ingress({
+      fib,
+      hops,
+      encap,
+      counters,
+      sums,
+      mtu,
+      out: this.toInside,
+      coalescer: this.coalescer,
+    })
   }
 
   /**
@@ -101,7 +145,9 @@ export class Engine {
    * @throws  when a device itself is gone, never about a packet
    */
   breath(): number {
-    this.icmp.tick(this.now())
+    const nowMs = this.now()
+    this.icmp.tick(nowMs)
+    this.runs.tick(nowMs)
     this.fib.enter()
     const moved = this.breatheOut() + this.breatheIn()
     this.icmp.flush()
@@ -117,12 +163,9 @@ export class Engine {
     const count = this.inside.read(batch)
     if (count === 0) return 0
     this.counters.gauge(READ + EGRESS, count)
-    this.toOutside.clear()
-    this.egress.run(batch, this.toOutside)
-    if (this.toOutside.count > 0) {
-      this.outside.send(this.toOutside, this.hops.names)
-      this.settle(EGRESS, this.toOutside)
-    }
+    this.egress.begin()
+    while (this.egress.run(batch)) this.flushOut()
+    this.flushOut()
     return count
   }
 
@@ -133,24 +176,105 @@ export class Engine {
     const count = this.outside.receive(batch)
     if (count === 0) return 0
     this.counters.gauge(READ + INGRESS, count)
-    this.toInside.clear()
-    this.ingress.run(batch, this.toInside)
-    if (this.toInside.count > 0) {
-      this.inside.write(this.toInside)
-      this.settle(INGRESS, this.toInside)
-    }
+    this.ingress.begin(batch)
+    while (this.ingress.run(batch)) this.flushIn()
+    this.flushIn()
     return count
   }
 
-  /** Counts what became of each staged entry. */
-  private settle(direction: number, entries: Entries): void {
-    for (let i = 0; i < entries.count; i++) {
-      const errno = entries.result(i)
-      const verdict =
-        errno === 0 ? FORWARD : direction === EGRESS ? sendVerdict(errno) : writeVerdict(errno)
-      this.counters.add(direction, verdict, entries.packets(i), entries.bytes(i))
+  private flushOut(): void {
+    const out = this.toOutside
+    if (out.count > 0) {
+      this.outside.send(out, this.hops.names)
+      for (let i = 0; i < out.count; i++) {
+        const errno = out.result(i)
+        if (errno !== 0 && out.segment(i) > 0 && this.resend(i, errno)) continue
+        this.settle(EGRESS, out, i)
+      }
     }
+    out.clear()
+    this.runs.clear()
+    this.segmenter.clear()
   }
+
+  private flushIn(): void {
+    const out = this.toInside
+    if (out.count > 0) {
+      this.inside.write(out)
+      for (let i = 0; i < out.count; i++) {
+        const errno = out.result(i)
+        if (errno !== 0 && this.coalescer.isJoined(i) && this.rewrite(i, errno)) continue
+        this.settle(INGRESS, out, i)
+      }
+    }
+    out.clear()
+  }
+
+  /**
+   * A refused run goes again packet by packet. Runs are given up when the kernel cannot cut them, and
+   * to this peer alone when their packets do not fit its path.
+   */
+  private resend(run: number, errno: number): boolean {
+    if (errno === EMSGSIZE) {
+      this.runs.avoid(this.hops.named(this.toOutside.name(run)))
+    } else if (!isOffloadRefused(errno)) {
+      return false
+    } else if (this.runs.isOn()) {
+      this.runs.disable()
+      this.counters.gauge(RUNS_LOST, 1)
+    }
+    splitRun(this.toOutside, run, this.again)
+    this.outside.send(this.again, this.hops.names)
+    for (let i = 0; i < this.again.count; i++) this.settle(EGRESS, this.again, i)
+    return true
+  }
+
+  /** A refused super-packet goes again packet by packet, and no more are made. */
+  private rewrite(entry: number, errno: number): boolean {
+    if (!isOffloadRefused(errno)) return false
+    if (this.coalescer.isOn()) {
+      this.coalescer.disable()
+      this.counters.gauge(JOINS_LOST, 1)
+    }
+    this.coalescer.split(entry, this.again)
+    this.inside.write(this.again)
+    for (let i = 0; i < this.again.count; i++) this.settle(INGRESS, this.again, i)
+    return true
+  }
+
+  /** Counts what became of an entry. */
+  private settle(direction: number, entries: Entries, i: number): void {
+    const errno = entries.result(i)
+    const verdict =
+      errno === 0 ? FORWARD : direction === EGRESS ? sendVerdict(errno) : writeVerdict(errno)
+    this.counters.add(direction, verdict, entries.packets(i), entries.bytes(i))
+  }
+}
+
+/** Pieces of a run: headers and payload of up to 128 packets. */
+const PIECES_PER_RUN = 256
+/** Entries between two sends; more packets than they hold go in the next one. */
+const OUTSIDE_ENTRIES = 256
+/** Entries between two writes, likewise. */
+const INSIDE_ENTRIES = 512
+/** Segments between two sends: those of 40 super-packets of 64 KiB. */
+const HEADER_SLOTS = 2048
+
+/** The kernel cannot do what an offload asks (EINVAL, EIO from a device without it, EOPNOTSUPP, ENOPROTOOPT). */
+function isOffloadRefused(errno: number): boolean {
+  return errno === EINVAL || errno === EIO || errno === EOPNOTSUPP || errno === ENOPROTOOPT
+}
+
+/** Where everything lies in the engine's arena. */
+function createLayout(mtu: number, encap: Encap, offload: OffloadOptions) {
+  const insideSlot = slotSizeFor(offload.hasVnet ? MAX_PACKET : mtu, encap)
+  const outsideSlot = slotSizeFor(offload.hasTrains ? MAX_PACKET : mtu, encap)
+  const outside = BATCH_SIZE * insideSlot
+  const icmp = outside + BATCH_SIZE * outsideSlot
+  const headers = icmp + ICMP_ARENA_BYTES
+  const vnet = headers + HEADER_SLOTS * HEADER_SLOT
+  const bytes = vnet + INSIDE_ENTRIES * VNET_SLOT
+  return { inside: 0, insideSlot, outside, outsideSlot, icmp, headers, vnet, bytes }
 }
 
 /** Bytes per slot: headroom, headers and a packet, with room to spare so that a longer datagram shows. */
@@ -159,11 +283,11 @@ function slotSizeFor(mtu: number, encap: Encap): number {
 }
 
 /**
- * Memory for an engine's packets: a batch from each side and the ICMP errors.
+ * Memory for an engine's packets: a batch from each side, ICMP errors, headers of segments.
  * @param mtu  MTU of the TUN device, bytes
  */
-export function createEngineArena(mtu: number, encap: Encap): Arena {
-  return createArena(new ArrayBuffer(2 * BATCH_SIZE * slotSizeFor(mtu, encap) + ICMP_ARENA_BYTES))
+export function createEngineArena(mtu: number, encap: Encap, offload: OffloadOptions): Arena {
+  return createArena(new ArrayBuffer(createLayout(mtu, encap, offload).bytes))
 }
 
 /** The verdict about a packet that the socket refused. */

@@ -13,6 +13,8 @@ import { createFib } from './fib/lpm-writer.js'
 import { attachFibReader } from './fib/lpm.js'
 import { createHopTable } from './fib/nexthop.js'
 import type { Endpoint } from './io/endpoint.js'
+import { NO_OFFLOAD } from './offload/offload.js'
+import { createPlainSums } from './offload/sums.js'
 import { createMemoryPair, type MemoryPair, type SentDatagram } from './io/memory.js'
 import { VERDICT_COUNT, verdictName } from './packet/verdict.js'
 
@@ -68,7 +70,7 @@ export class Replay {
       fib.writer.insert4(addr, len, fib.hops.addPeer(peer, port))
     }
     fib.writer.insert4(subnet.addr, subnet.len, fib.hops.addLocal())
-    const arena = createEngineArena(mtu, flannelUdp)
+    const arena = createEngineArena(mtu, flannelUdp, NO_OFFLOAD)
     this.devices = createMemoryPair(arena)
     this.engine = new Engine({
       arena,
@@ -78,6 +80,8 @@ export class Replay {
       fib: attachFibReader(fib.shared, 0),
       hops: createHopTable(fib.shared),
       encap: flannelUdp,
+      offload: NO_OFFLOAD,
+      sums: createPlainSums(),
       counters: this.counters,
       mtu,
       localAddress: subnet.addr | 0,

@@ -70,6 +70,10 @@ export class HopTable {
   name(hop: number): number {
     return hop * NAME_SIZE
   }
+  /** The hop that a byte offset in `names` stands for. */
+  named(name: number): number {
+    return name / NAME_SIZE
+  }
 }
 
 /** Opens the next hops of a table for reading. */

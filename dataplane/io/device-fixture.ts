@@ -29,7 +29,7 @@ export function createBench(rows = 128, slot = 2048): Bench {
   return {
     arena,
     batch: new Batch(arena, 0, rows, slot),
-    entries: new Entries(512, 4096),
+    entries: new Entries(512, 8),
     names: new Uint8Array(4 * native.layout.NAME_SIZE),
     free: rows * slot,
   }

@@ -25,7 +25,7 @@ const SOCKADDR_IN6_LEN = 28
 const isLittle = endianness() === 'LE'
 
 /** Positive errno values that devices in TypeScript answer with, from the system's own table. */
-export const { EAGAIN, EDESTADDRREQ, EINVAL, EMSGSIZE } = constants.errno
+export const { EAGAIN, EDESTADDRREQ, EINVAL, EIO, EMSGSIZE } = constants.errno
 
 export interface Endpoint {
   readonly family: 4 | 6

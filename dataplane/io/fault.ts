@@ -30,7 +30,7 @@ interface Outgoing {
 }
 
 /**
- * Wraps an inside device.
+ * Wraps an inside device without virtio-net headers.
  * @param device   the device that does the work
  * @param arena    the arena that the engine's entries point into
  * @param options  which faults, how likely, by which seed; both directions alike

@@ -4,17 +4,18 @@ import { NAME_SIZE } from '../fib/nexthop.js'
 import { createArena } from '../packet/arena.js'
 import { Batch } from '../packet/batch.js'
 import { Entries } from '../packet/entries.js'
-import { HEADROOM } from '../packet/layout.js'
+import { HEADROOM, VNET_HDR_LEN } from '../packet/layout.js'
 import {
   EAGAIN,
   EDESTADDRREQ,
   EINVAL,
+  EIO,
   EMSGSIZE,
   encodeName,
   endpoint4,
   endpoint6,
 } from './endpoint.js'
-import { createMemoryPair, DEFAULT_QUEUE_LEN } from './memory.js'
+import { createMemoryPair, DEFAULT_QUEUE_LEN, MemoryInside } from './memory.js'
 
 const ROOM = 128
 const CAPACITY = 4
@@ -310,5 +311,127 @@ t.test('injected and drained bytes are copies', (t) => {
   b.pair.outside.send(entries, b.names)
   b.arena.bytes.fill(0)
   t.strictSame(b.pair.outside.drain()[0]!.bytes, packet(20, 2))
+  t.end()
+})
+
+/** Entries whose first piece is a virtio-net header. */
+function stageBehind(b: Bench, vnets: readonly Uint8Array[], body: Uint8Array): Entries {
+  const entries = new Entries(vnets.length, 2)
+  let at = CAPACITY * (HEADROOM + ROOM)
+  for (const vnet of vnets) {
+    b.arena.bytes.set(vnet, at)
+    b.arena.bytes.set(body, at + vnet.length)
+    const i = entries.begin(-1)
+    entries.addPiece(i, at, vnet.length)
+    entries.addPiece(i, at + vnet.length, body.length)
+    entries.addPacket(i, body.length)
+    at += vnet.length + body.length
+  }
+  return entries
+}
+
+const NO_VNET = new Uint8Array(VNET_HDR_LEN)
+/** NEEDS_CSUM, TCPv4, headers 40, size 1400, checksum at 20 + 16; as in linux/virtio_net.h. */
+const SUPER = Uint8Array.of(1, 1, 40, 0, 0x78, 5, 20, 0, 16, 0)
+
+t.test('virtio-net headers come before the packets that are read', (t) => {
+  const b = bench()
+  const inside = new MemoryInside(b.arena, 8, true)
+  inside.inject(packet(60, 1), SUPER)
+  inside.inject(packet(60, 2))
+  b.arena.bytes.fill(0xaa)
+  t.equal(inside.read(b.batch), 2)
+  for (const [row, vnet] of [SUPER, NO_VNET].entries()) {
+    const at = b.batch.at(row)
+    t.strictSame(b.arena.bytes.slice(at - VNET_HDR_LEN, at), vnet)
+    t.strictSame(rowBytes(b.batch, row), packet(60, row + 1))
+    t.equal(b.arena.bytes[at - VNET_HDR_LEN - 1], 0xaa, 'nothing before them')
+  }
+  t.end()
+})
+
+t.test('virtio-net headers are taken off the packets that are written', (t) => {
+  const b = bench()
+  const inside = new MemoryInside(b.arena, 8, true)
+  const entries = stageBehind(b, [NO_VNET, SUPER], packet(60, 3))
+  inside.write(entries)
+  t.strictSame([entries.result(0), entries.result(1)], [0, 0])
+  t.strictSame(inside.drainWithHeaders(), [
+    { vnet: NO_VNET, packet: packet(60, 3) },
+    { vnet: SUPER, packet: packet(60, 3) },
+  ])
+  inside.write(entries)
+  t.strictSame(inside.drain(), [packet(60, 3), packet(60, 3)])
+  t.end()
+})
+
+t.test('a virtio-net header that makes no sense is refused', (t) => {
+  const b = bench()
+  const inside = new MemoryInside(b.arena, 8, true)
+  const changed = (...patches: readonly (readonly [number, number])[]): Uint8Array => {
+    const copy = SUPER.slice()
+    for (const [at, byte] of patches) copy[at] = byte
+    return copy
+  }
+  const cases = [
+    changed([1, 2]), // an unknown GSO type
+    changed([4, 0], [5, 0]), // no size
+    changed([2, 61]), // headers longer than the packet
+    changed([6, 43]), // checksum outside
+    SUPER.slice(0, 9),
+  ]
+  for (const vnet of cases) {
+    const entries = stageBehind(b, [vnet], packet(vnet.length === 9 ? 0 : 60, 1))
+    inside.write(entries)
+    t.equal(entries.result(0), EINVAL, Buffer.from(vnet).toString('hex'))
+  }
+  t.strictSame(inside.drain(), [])
+  t.end()
+})
+
+t.test('trains are read as one row', (t) => {
+  const { batch, pair } = bench()
+  pair.outside.inject(packet(100, 1), A, 40)
+  pair.outside.inject(packet(50, 2), A)
+  t.equal(pair.outside.receive(batch), 2)
+  t.strictSame([batch.len(0), batch.segment(0)], [100, 40])
+  t.strictSame([batch.len(1), batch.segment(1)], [50, 0])
+  t.end()
+})
+
+t.test('a run has as many datagrams as every kernel takes', (t) => {
+  const b = bench()
+  for (const [len, want] of [
+    [64, 0],
+    [65, EINVAL],
+  ] as const) {
+    const entries = stage(b, [packet(len, 1)], 0)
+    entries.setSegment(0, 1)
+    b.pair.outside.send(entries, b.names)
+    t.equal(entries.result(0), want)
+  }
+  t.equal(b.pair.outside.drain().length, 64)
+  t.end()
+})
+
+t.test('runs and super-packets can be refused while others are taken', (t) => {
+  const b = bench()
+  const inside = new MemoryInside(b.arena, 8, true)
+  inside.refuseJoined(EIO)
+  const written = stageBehind(b, [NO_VNET, SUPER, SUPER], packet(60, 1))
+  inside.write(written)
+  t.strictSame(
+    [0, 1, 2].map((i) => written.result(i)),
+    [0, EIO, 0],
+  )
+  b.pair.outside.refuseRuns(EIO)
+  const sent = stage(b, [packet(20, 1), packet(20, 2), packet(20, 3)], 0)
+  sent.setSegment(1, 10)
+  sent.setSegment(2, 10)
+  b.pair.outside.send(sent, b.names)
+  t.strictSame(
+    [0, 1, 2].map((i) => sent.result(i)),
+    [0, EIO, 0],
+  )
   t.end()
 })

@@ -3,12 +3,15 @@
  * replays run on. Bytes put in on one side come out on the other, copied, in order.
  *
  * Both behave as their Linux models where the engine can see it: queues are bounded, a full one
- * answers EAGAIN; the inside device takes only IP packets; the outside port refuses datagrams that
- * UDP cannot carry and cuts trains into datagrams.
+ * answers EAGAIN; the inside device takes only IP packets, behind a virtio-net header that makes sense
+ * if it is told to; the outside port refuses datagrams that UDP cannot carry and cuts runs into
+ * datagrams.
  */
 import type { Arena } from '../packet/arena.js'
 import type { Batch } from '../packet/batch.js'
 import type { Entries } from '../packet/entries.js'
+import { VNET_HDR_LEN } from '../packet/layout.js'
+import * as vnethdr from '../wire/vnethdr.js'
 import type { InsideDevice, OutsidePort } from './device.js'
 import { decodeName, EAGAIN, EDESTADDRREQ, EINVAL, EMSGSIZE, type Endpoint } from './endpoint.js'
 import { cut, gatherEntry, packetMessage, putRow, type Message } from './message.js'
@@ -18,6 +21,15 @@ export const DEFAULT_QUEUE_LEN = 500
 
 /** The largest UDP payload over IPv4: 65535 − 20 − 8 bytes. */
 const MAX_DATAGRAM = 65507
+
+/** Datagrams a run may have: what every kernel with UDP_SEGMENT takes (UDP_MAX_SEGMENTS before Linux 6.10). */
+const MAX_RUN = 64
+
+/** A packet that the engine wrote to a device with virtio-net headers. */
+export interface WrittenPacket {
+  readonly vnet: Uint8Array
+  readonly packet: Uint8Array
+}
 
 /** A datagram that the engine sent. */
 export interface SentDatagram {
@@ -29,15 +41,20 @@ export interface SentDatagram {
 class Refusals {
   private errno = 0
   private left = 0
+  private areJoinedOnly = false
 
-  set(errno: number, times: number): void {
+  set(errno: number, times: number, areJoinedOnly: boolean): void {
     this.errno = errno
     this.left = times
+    this.areJoinedOnly = areJoinedOnly
   }
 
-  /** @returns the errno to answer the next entry with, 0 = treat it normally */
-  next(): number {
-    if (this.left === 0) return 0
+  /**
+   * @param isJoined  whether the entry is a run or a super-packet
+   * @returns         the errno to answer the next entry with, 0 = treat it normally
+   */
+  next(isJoined: boolean): number {
+    if (this.left === 0 || (this.areJoinedOnly && !isJoined)) return 0
     this.left--
     return this.errno
   }
@@ -46,31 +63,41 @@ class Refusals {
 export class MemoryInside implements InsideDevice {
   private readonly arena: Arena
   private readonly capacity: number
+  private readonly hasVnet: boolean
   private readonly waiting: Message[] = []
-  private written: Uint8Array[] = []
+  private written: WrittenPacket[] = []
   private readonly refusals = new Refusals()
 
   /**
    * @param arena     the memory that entries point into
    * @param capacity  packets each queue holds
+   * @param hasVnet   whether a virtio-net header precedes each packet
    */
-  constructor(arena: Arena, capacity: number = DEFAULT_QUEUE_LEN) {
+  constructor(arena: Arena, capacity: number = DEFAULT_QUEUE_LEN, hasVnet = false) {
     this.arena = arena
     this.capacity = capacity
+    this.hasVnet = hasVnet
   }
 
   /**
    * Queues a packet for the engine to read, as the kernel does when it routes one to the device.
-   * Copies the bytes. @returns false when the queue is full and the packet is dropped
+   * Copies the bytes.
+   * @param vnet  its virtio-net header, on a device that has them; left out = an ordinary packet
+   * @returns     false when the queue is full and the packet is dropped
    */
-  inject(packet: Uint8Array): boolean {
+  inject(packet: Uint8Array, vnet: Uint8Array = new Uint8Array(VNET_HDR_LEN)): boolean {
     if (this.waiting.length >= this.capacity) return false
-    this.waiting.push(packetMessage(packet.slice()))
+    this.waiting.push(packetMessage(packet.slice(), this.hasVnet ? vnet.slice() : undefined))
     return true
   }
 
-  /** Packets that the engine wrote since the last call, oldest first. */
+  /** Packets that the engine wrote since the last call, oldest first, without virtio-net headers. */
   drain(): Uint8Array[] {
+    return this.drainWithHeaders().map(({ packet }) => packet)
+  }
+
+  /** The same with their virtio-net headers, which are empty on a device that has none. */
+  drainWithHeaders(): WrittenPacket[] {
     const taken = this.written
     this.written = []
     return taken
@@ -83,7 +110,12 @@ export class MemoryInside implements InsideDevice {
 
   /** Answers the next `times` written entries with a positive errno instead of taking them. */
   refuseNext(errno: number, times = 1): void {
-    this.refusals.set(errno, times)
+    this.refusals.set(errno, times, false)
+  }
+
+  /** Answers the next `times` super-packets with a positive errno; other packets are taken. */
+  refuseJoined(errno: number, times = 1): void {
+    this.refusals.set(errno, times, true)
   }
 
   read(batch: Batch): number {
@@ -95,14 +127,21 @@ export class MemoryInside implements InsideDevice {
   }
 
   private take(entries: Entries, i: number): number {
-    const refusal = this.refusals.next()
+    const bytes = gatherEntry(this.arena, entries, i)
+    const before = this.hasVnet ? VNET_HDR_LEN : 0
+    const vnet = bytes.slice(0, before)
+    const packet = bytes.slice(before)
+    const view = new DataView(bytes.buffer)
+    const isWhole = this.hasVnet && vnethdr.check(view, 0, bytes.length) === vnethdr.OK
+    const isJoined = isWhole && vnethdr.gsoType(view, 0) !== vnethdr.GSO_NONE
+    const refusal = this.refusals.next(isJoined)
     if (refusal !== 0) return refusal
-    const packet = gatherEntry(this.arena, entries, i)
+    if (this.hasVnet && !isWhole) return EINVAL
     // A TUN without packet information tells the protocol by the first nibble (tun_get_user).
     const version = (packet[0] ?? 0) >> 4
     if (version !== 4 && version !== 6) return EINVAL
     if (this.written.length >= this.capacity) return EAGAIN
-    this.written.push(packet)
+    this.written.push({ vnet, packet })
     return 0
   }
 }
@@ -125,12 +164,13 @@ export class MemoryOutside implements OutsidePort {
 
   /**
    * Queues a datagram for the engine to receive. Copies the bytes.
-   * @param from  its outer source
-   * @returns     false when the queue is full and the datagram is dropped
+   * @param from     its outer source
+   * @param segment  bytes per datagram, if it is a train that UDP GRO merged; 0 = it is a single one
+   * @returns        false when the queue is full and the datagram is dropped
    */
-  inject(datagram: Uint8Array, from: Endpoint): boolean {
+  inject(datagram: Uint8Array, from: Endpoint, segment = 0): boolean {
     if (this.waiting.length >= this.capacity) return false
-    this.waiting.push({ bytes: datagram.slice(), from, isTruncated: false, socket: 0 })
+    this.waiting.push({ bytes: datagram.slice(), from, isTruncated: false, socket: 0, segment })
     return true
   }
 
@@ -148,7 +188,12 @@ export class MemoryOutside implements OutsidePort {
 
   /** Answers the next `times` sent entries with a positive errno instead of taking them. */
   refuseNext(errno: number, times = 1): void {
-    this.refusals.set(errno, times)
+    this.refusals.set(errno, times, false)
+  }
+
+  /** Answers the next `times` runs with a positive errno; single datagrams are taken. */
+  refuseRuns(errno: number, times = 1): void {
+    this.refusals.set(errno, times, true)
   }
 
   receive(batch: Batch): number {
@@ -160,7 +205,8 @@ export class MemoryOutside implements OutsidePort {
   }
 
   private take(entries: Entries, i: number, names: Uint8Array): number {
-    const refusal = this.refusals.next()
+    const segment = entries.segment(i)
+    const refusal = this.refusals.next(segment > 0)
     if (refusal !== 0) return refusal
     if (entries.name(i) < 0) return EDESTADDRREQ
     const to = decodeName(names, entries.name(i))
@@ -168,7 +214,8 @@ export class MemoryOutside implements OutsidePort {
     if (to === null || to.port === 0) return EINVAL
     const bytes = gatherEntry(this.arena, entries, i)
     if (bytes.length > MAX_DATAGRAM) return EMSGSIZE
-    const datagrams = cut(bytes, entries.segment(i))
+    const datagrams = cut(bytes, segment)
+    if (datagrams.length > MAX_RUN) return EINVAL
     if (this.sent.length + datagrams.length > this.capacity) return EAGAIN
     for (const datagram of datagrams) this.sent.push({ bytes: datagram, to })
     return 0
@@ -218,10 +265,15 @@ export interface MemoryPair {
  * An inside device and an outside port in memory, and the raw socket beside them.
  * @param arena     the engine's arena, into which its entries point
  * @param capacity  packets each queue holds, default 500
+ * @param hasVnet   whether a virtio-net header precedes each packet inside, default not
  */
-export function createMemoryPair(arena: Arena, capacity: number = DEFAULT_QUEUE_LEN): MemoryPair {
+export function createMemoryPair(
+  arena: Arena,
+  capacity: number = DEFAULT_QUEUE_LEN,
+  hasVnet = false,
+): MemoryPair {
   return {
-    inside: new MemoryInside(arena, capacity),
+    inside: new MemoryInside(arena, capacity, hasVnet),
     outside: new MemoryOutside(arena, capacity),
     raw: new MemoryRaw(arena, capacity),
   }

@@ -17,31 +17,43 @@ export interface Message {
   readonly isTruncated: boolean
   /** Index of the socket it came in on. */
   readonly socket: number
+  /** Bytes per datagram of a train; absent or 0 = a single one. */
+  readonly segment?: number
+  /** Virtio-net header that precedes a packet of an inside device; absent = none. */
+  readonly vnet?: Uint8Array
 }
 
-/** A message of an inside device: takes ownership of `bytes`. */
-export function packetMessage(bytes: Uint8Array): Message {
-  return { bytes, from: null, isTruncated: false, socket: 0 }
+/** A message of an inside device: takes ownership of `bytes` and of its virtio-net header, if any. */
+export function packetMessage(bytes: Uint8Array, vnet?: Uint8Array): Message {
+  const message = { bytes, from: null, isTruncated: false, socket: 0 }
+  return vnet === undefined ? message : { ...message, vnet }
 }
 
 /**
- * Copies a message into a row of a batch. What does not fit the slot is cut off and the row is
- * marked, as a socket does with MSG_TRUNC.
+ * Copies a message into a row of a batch, a virtio-net header into the bytes before the packet. What
+ * does not fit the slot is cut off and the row is marked, as a socket does with MSG_TRUNC.
  * @param row  0 .. capacity − 1; the caller keeps `batch.count`
  */
 export function putRow(batch: Batch, row: number, message: Message): void {
   const { bytes, from } = message
   const len = Math.min(bytes.length, batch.room)
   batch.arena.bytes.set(bytes.subarray(0, len), batch.at(row))
+  if (message.vnet !== undefined) {
+    batch.arena.bytes.set(message.vnet, batch.at(row) - message.vnet.length)
+  }
   const isTruncated = message.isTruncated || len < bytes.length
   batch.fill(row, len, isTruncated, from?.family ?? 0, from?.address[0] ?? 0, from?.port ?? 0)
   for (let word = 1; word < 4; word++) {
     setColumn(batch, BATCH_COLUMNS.SRC + word, row, from?.address[word] ?? 0)
   }
   setColumn(batch, BATCH_COLUMNS.SOCKET, row, message.socket)
+  setColumn(batch, BATCH_COLUMNS.SEGMENT, row, message.segment ?? 0)
 }
 
-/** Copies a row of a batch out; a train that GRO merged becomes one message per datagram. */
+/**
+ * Copies a row of a batch out; a train that GRO merged becomes one message per datagram. Of a packet
+ * with a virtio-net header only the packet is taken.
+ */
 export function takeRow(batch: Batch, row: number): Message[] {
   const at = batch.at(row)
   const family = batch.family(row)

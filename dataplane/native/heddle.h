@@ -106,6 +106,8 @@ FUNCTION(receive);
 FUNCTION(send_entries); /* send.c */
 FUNCTION(write_entries);
 FUNCTION(checksum); /* checksum.c */
+FUNCTION(checksum_steps);
+FUNCTION(checksum_rows);
 FUNCTION(lock_file); /* system.c */
 FUNCTION(notify_socket);
 

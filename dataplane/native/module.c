@@ -130,6 +130,8 @@ static const napi_property_descriptor methods[] = {
     METHOD("send", send_entries),
     METHOD("write", write_entries),
     METHOD("checksum", checksum),
+    METHOD("checksumSteps", checksum_steps),
+    METHOD("checksumRows", checksum_rows),
     METHOD("lock", lock_file),
     METHOD("notify", notify_socket),
 };

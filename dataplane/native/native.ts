@@ -138,6 +138,25 @@ export interface Native {
    * Source:   RFC 1071
    */
   checksum(arena: Uint8Array, at: number, len: number): number
+  /**
+   * Sums, as {@link Native.checksum}, of consecutive ranges of `step` bytes; the last may be shorter.
+   * @param out  filled with the sums, as far as it has room
+   * @returns    how many
+   */
+  checksumSteps(arena: Uint8Array, at: number, len: number, step: number, out: Int32Array): number
+  /**
+   * Sums of every datagram of a batch's rows, trains taken apart, in the order of the rows.
+   * @param skip  bytes at the start of each datagram that are left out: an encapsulation's header
+   * @returns     how many; a datagram without bytes behind `skip` has the sum 0, an empty row none
+   */
+  checksumRows(
+    arena: Uint8Array,
+    columns: Int32Array,
+    capacity: number,
+    count: number,
+    skip: number,
+    out: Int32Array,
+  ): number
 
   /**
    * Opens a file, creating it with mode 0600, and locks it for this process; closing unlocks.

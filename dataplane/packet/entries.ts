@@ -5,6 +5,9 @@
  * goes, and how many packets and inner bytes it stands for, so that its result can be counted. A
  * run of equal-size packets is one entry with a segment size. Pieces and entries are flat
  * Int32Arrays that the native side reads directly; a test compares the field lists.
+ *
+ * Each entry owns a fixed range of pieces, so several entries can grow at a time: the open runs to
+ * several peers, the open super-packets of several flows.
  */
 
 /** Index of the entry's first piece. */
@@ -21,6 +24,8 @@ const RESULT = 4
 const PACKETS = 5
 /** Inner bytes the entry stands for (TypeScript only). */
 const BYTES = 6
+/** Bytes of all pieces (TypeScript only). */
+const LEN = 7
 
 /** Field numbers, by name, for the native side's twin test. */
 export const ENTRY_FIELDS = { FIRST, PIECES, SEGMENT, NAME, RESULT } as const
@@ -29,31 +34,76 @@ export const ENTRY_STRIDE = 8
 
 export class Entries {
   readonly capacity: number
+  /** Pieces an entry may have. */
+  readonly piecesPerEntry: number
   readonly entries: Int32Array
   /** Pairs (byte offset in the arena, length). */
   readonly pieces: Int32Array
   count = 0
-  pieceCount = 0
-  private readonly maxPieces: number
 
   /**
-   * @param capacity   entries at most
-   * @param maxPieces  pieces at most, over all entries
+   * @param capacity        entries at most
+   * @param piecesPerEntry  pieces of one entry at most
    */
-  constructor(capacity: number, maxPieces: number = capacity) {
+  constructor(capacity: number, piecesPerEntry = 1) {
     this.capacity = capacity
-    this.maxPieces = maxPieces
+    this.piecesPerEntry = piecesPerEntry
     this.entries = new Int32Array(capacity * ENTRY_STRIDE)
-    this.pieces = new Int32Array(maxPieces * 2)
+    this.pieces = new Int32Array(capacity * piecesPerEntry * 2)
   }
 
   clear(): void {
     this.count = 0
-    this.pieceCount = 0
   }
 
   isFull(): boolean {
-    return this.count === this.capacity || this.pieceCount === this.maxPieces
+    return this.count === this.capacity
+  }
+
+  /** Entries that can still be begun. */
+  room(): number {
+    return this.capacity - this.count
+  }
+
+  /**
+   * Begins an entry without pieces. The caller has looked whether there is room.
+   * @param name  destination's offset in the name table, −1 = none
+   * @returns     its index
+   */
+  begin(name: number): number {
+    const i = this.count++
+    const e = i * ENTRY_STRIDE
+    this.entries[e + FIRST] = i * this.piecesPerEntry
+    this.entries[e + PIECES] = 0
+    this.entries[e + SEGMENT] = 0
+    this.entries[e + NAME] = name
+    this.entries[e + RESULT] = 0
+    this.entries[e + PACKETS] = 0
+    this.entries[e + BYTES] = 0
+    this.entries[e + LEN] = 0
+    return i
+  }
+
+  /** Appends a piece to an entry that has room for it. Borrows the bytes until the flush. */
+  addPiece(i: number, at: number, len: number): void {
+    const e = i * ENTRY_STRIDE
+    const p = 2 * (this.field(i, FIRST) + this.field(i, PIECES))
+    this.pieces[p] = at
+    this.pieces[p + 1] = len
+    this.entries[e + PIECES] = this.field(i, PIECES) + 1
+    this.entries[e + LEN] = this.field(i, LEN) + len
+  }
+
+  /** Counts one more packet of so many inner bytes to an entry. */
+  addPacket(i: number, bytes: number): void {
+    const e = i * ENTRY_STRIDE
+    this.entries[e + PACKETS] = this.field(i, PACKETS) + 1
+    this.entries[e + BYTES] = this.field(i, BYTES) + bytes
+  }
+
+  /** Makes an entry a run: the kernel cuts it into datagrams of so many bytes. */
+  setSegment(i: number, size: number): void {
+    this.entries[i * ENTRY_STRIDE + SEGMENT] = size
   }
 
   /**
@@ -64,18 +114,9 @@ export class Entries {
    * @param bytes  inner bytes the entry stands for
    */
   add(at: number, len: number, name: number, bytes: number): void {
-    const e = this.count * ENTRY_STRIDE
-    this.pieces[this.pieceCount * 2] = at
-    this.pieces[this.pieceCount * 2 + 1] = len
-    this.entries[e + FIRST] = this.pieceCount
-    this.entries[e + PIECES] = 1
-    this.entries[e + SEGMENT] = 0
-    this.entries[e + NAME] = name
-    this.entries[e + RESULT] = 0
-    this.entries[e + PACKETS] = 1
-    this.entries[e + BYTES] = bytes
-    this.pieceCount++
-    this.count++
+    const i = this.begin(name)
+    this.addPiece(i, at, len)
+    this.addPacket(i, bytes)
   }
 
   firstPiece(i: number): number {
@@ -104,6 +145,10 @@ export class Entries {
   }
   bytes(i: number): number {
     return this.field(i, BYTES)
+  }
+  /** Bytes of all pieces of an entry. */
+  len(i: number): number {
+    return this.field(i, LEN)
   }
   /** Records the errno (positive; 0 = done) of an entry; devices in TypeScript use it as the native side does. */
   setResult(i: number, errno: number): void {

@@ -26,6 +26,7 @@ export const VERDICTS = [
   ['drop_tx_error', 'the socket failed in another way'],
   ['drop_tun_busy', 'the TUN device had no room (EAGAIN, ENOBUFS)'],
   ['drop_tun_error', 'the TUN device refused the packet in another way'],
+  ['drop_gso_malformed', 'a super-packet from the TUN device whose headers make no sense'],
 ] as const
 
 /** Name of a verdict, as counters and documents show it. */
@@ -51,6 +52,7 @@ export const DROP_TX_BUSY = 13
 export const DROP_TX_ERROR = 14
 export const DROP_TUN_BUSY = 15
 export const DROP_TUN_ERROR = 16
+export const DROP_GSO_MALFORMED = 17
 
 /** How many verdicts there are. */
 export const VERDICT_COUNT = VERDICTS.length

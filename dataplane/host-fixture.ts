@@ -1,0 +1,91 @@
+/**
+ * A host for the engine's tests: the real engine and table on devices in memory. Host A has the
+ * subnet 10.5.1.0/24 and knows host B, which has 10.5.2.0/24; or the other way round. Test support,
+ * used by no other code.
+ */
+import { parseAddress4 } from './address.js'
+import { Counters, COUNTERS_BYTES } from './counters.js'
+import { flannelUdp } from './encap/flannel-udp.js'
+import { createEngineArena, Engine } from './engine.js'
+import { createFib, type Fib } from './fib/lpm-writer.js'
+import { attachFibReader } from './fib/lpm.js'
+import { createHopTable } from './fib/nexthop.js'
+import { createMemoryPair, type MemoryPair } from './io/memory.js'
+import { native } from './native/native.js'
+import { NO_OFFLOAD, type OffloadOptions } from './offload/offload.js'
+
+/** Address bits of text that is an address. */
+export function createAddress(text: string): number {
+  const bits = parseAddress4(text)
+  if (bits === null) throw new RangeError(text)
+  return bits
+}
+
+export const MTU = 1472
+export const PORT = 8285
+export const SUBNET_A = createAddress('10.5.1.0')
+export const SUBNET_B = createAddress('10.5.2.0')
+export const PUBLIC_A = createAddress('172.30.0.11')
+export const PUBLIC_B = createAddress('172.30.0.12')
+
+/** Everything that a new kernel can do. */
+export const ALL_OFFLOADS: OffloadOptions = {
+  hasVnet: true,
+  maxRun: 64,
+  canJoinTcp: true,
+  canJoinUdp: true,
+  hasTrains: true,
+}
+
+export interface TestHost extends MemoryPair {
+  readonly fib: Fib
+  readonly engine: Engine
+  readonly counters: Counters
+  /** Lets time pass. */
+  advance(ms: number): void
+}
+
+export interface TestHostOptions {
+  /** Host B instead of host A. */
+  readonly isB?: boolean
+  readonly offload?: OffloadOptions
+  readonly mtu?: number
+  /** Packets that each device's queue holds. */
+  readonly queueLen?: number
+}
+
+export function createTestHost(options: TestHostOptions = {}): TestHost {
+  const { isB = false, offload = NO_OFFLOAD, mtu = MTU, queueLen = 500 } = options
+  const [own, other] = isB ? [SUBNET_B, SUBNET_A] : [SUBNET_A, SUBNET_B]
+  const fib = createFib({ readers: 1, reserveBytes: 4 << 20, maxHops: 1 << 10 })
+  const arena = createEngineArena(mtu, flannelUdp, offload)
+  const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
+  const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
+  fib.writer.insert4(own, 24, fib.hops.addLocal())
+  fib.writer.insert4(other, 24, fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT))
+  let nowMs = 1000
+  const engine = new Engine({
+    arena,
+    inside: devices.inside,
+    outside: devices.outside,
+    icmp: devices.raw,
+    fib: attachFibReader(fib.shared, 0),
+    hops: createHopTable(fib.shared),
+    encap: flannelUdp,
+    offload,
+    sums: native,
+    counters,
+    mtu,
+    localAddress: own,
+    now: () => nowMs,
+  })
+  return {
+    ...devices,
+    fib,
+    engine,
+    counters,
+    advance: (ms: number) => {
+      nowMs += ms
+    },
+  }
+}

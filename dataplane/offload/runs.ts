@@ -1,0 +1,125 @@
+/**
+ * Runs: packets of equal size to one peer leave as one message, which the kernel cuts (UDP_SEGMENT).
+ *
+ * A packet joins the open run to its peer if it is as long as the run's first; a shorter one may
+ * join as the last. Otherwise it opens the next run. So packets to one peer keep their order, and
+ * packets to different peers may be interleaved freely: each peer has a run of its own to grow.
+ *
+ * The kernel cuts a run only into datagrams that fit the path whole, while a single datagram may be
+ * fragmented. A peer whose path turned out too narrow gets single packets for a while.
+ */
+import type { Entries } from '../packet/entries.js'
+
+/** Open runs, and peers to be avoided, direct-mapped by hop. */
+const SLOTS = 32
+/** A message of 65507 bytes, the most UDP can carry, is split again by the kernel; this is not. */
+export const MAX_RUN_BYTES = 65490
+/** How long a peer gets single packets. Trying again too early costs one refused send. */
+export const AVOID_MS = 60_000
+
+export class Runs {
+  private readonly out: Entries
+  /** Packets a run may have; 1 = every packet leaves by itself. */
+  private maxPackets: number
+  private readonly hops = new Int32Array(SLOTS)
+  private readonly entries = new Int32Array(SLOTS)
+  private readonly sizes = new Int32Array(SLOTS)
+  private readonly avoided = new Int32Array(SLOTS)
+  private readonly avoidedAt = new Float64Array(SLOTS)
+  private nowMs = 0
+
+  /** @param maxPackets  packets a run may have: what the kernel takes, 1 = no runs */
+  constructor(out: Entries, maxPackets: number) {
+    this.out = out
+    this.maxPackets = maxPackets
+  }
+
+  /** Whether any runs are made. */
+  isOn(): boolean {
+    return this.maxPackets > 1
+  }
+
+  /** From now on every packet leaves by itself. */
+  disable(): void {
+    this.maxPackets = 1
+  }
+
+  /** Sets the time, once a breath: milliseconds that never go back. */
+  tick(nowMs: number): void {
+    this.nowMs = nowMs
+  }
+
+  /** Makes no runs to a peer for a while: the kernel said that their packets do not fit the path. */
+  avoid(hop: number): void {
+    this.avoided[hop & (SLOTS - 1)] = hop
+    this.avoidedAt[hop & (SLOTS - 1)] = this.nowMs
+  }
+
+  /** Forgets the open runs: their entries were handed over. */
+  clear(): void {
+    this.hops.fill(0)
+  }
+
+  /**
+   * The entry that a packet goes into; a new one is begun if need be, so there must be room.
+   * @param hop   next hop, not 0
+   * @param name  its name
+   * @param len   bytes of the packet with its encapsulation; the caller adds pieces of that length,
+   *              two at most
+   * @returns     index of the entry
+   */
+  place(hop: number, name: number, len: number): number {
+    const out = this.out
+    const slot = hop & (SLOTS - 1)
+    if (this.hops[slot] === hop) {
+      const entry = this.entries[slot] ?? 0
+      const size = this.sizes[slot] ?? 0
+      const count = out.packets(entry)
+      if (
+        len <= size &&
+        count < this.maxPackets &&
+        out.len(entry) + len <= MAX_RUN_BYTES &&
+        out.pieceTotal(entry) + 2 <= out.piecesPerEntry
+      ) {
+        if (count === 1) out.setSegment(entry, size)
+        if (len < size) this.hops[slot] = 0
+        return entry
+      }
+    }
+    const entry = out.begin(name)
+    this.hops[slot] = this.isOn() && !this.isAvoided(hop) ? hop : 0
+    this.entries[slot] = entry
+    this.sizes[slot] = len
+    return entry
+  }
+
+  private isAvoided(hop: number): boolean {
+    const slot = hop & (SLOTS - 1)
+    return this.avoided[slot] === hop && this.nowMs - (this.avoidedAt[slot] ?? 0) < AVOID_MS
+  }
+}
+
+/**
+ * Takes a run apart: one entry per packet, into `into`, which is cleared first.
+ * @param run   index of an entry with a segment size; its packets begin at piece boundaries
+ * @param into  entries of at least two pieces, as many as the run has packets
+ */
+export function splitRun(out: Entries, run: number, into: Entries): void {
+  const size = out.segment(run)
+  const packets = out.packets(run)
+  // Every packet has the same encapsulation, which is not counted.
+  const overhead = packets > 0 ? Math.round((out.len(run) - out.bytes(run)) / packets) : 0
+  let entry = -1
+  let filled = size
+  into.clear()
+  const first = out.firstPiece(run)
+  for (let p = first; p < first + out.pieceTotal(run); p++) {
+    if (filled >= size) {
+      entry = into.begin(out.name(run))
+      filled = 0
+    }
+    into.addPiece(entry, out.pieceAt(p), out.pieceLen(p))
+    filled += out.pieceLen(p)
+  }
+  for (let i = 0; i < into.count; i++) into.addPacket(i, into.len(i) - overhead)
+}
