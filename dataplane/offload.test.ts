@@ -118,6 +118,19 @@ t.test('single packets between super-packets keep their places', async (t) => {
   t.strictSame(hexes(host.outside.drain().map(({ bytes }) => bytes)), hexes(want))
 })
 
+t.test('what is open at the end of a batch is closed', async (t) => {
+  const host = create()
+  const packets = segmentsIn(6, 100)
+  for (const half of [packets.slice(0, 3), packets.slice(3)]) {
+    for (const packet of half) host.outside.inject(packet, PEER)
+    for (let n = 0; n < 3; n++) host.inside.inject(flow.createPacket({ ...OUT, id: n }))
+    host.engine.breath()
+    t.equal(host.inside.drainWithHeaders().length, 1)
+    t.equal(host.outside.drain().length, 3)
+  }
+  t.strictSame(counted(host), { 'egress forward': 6, 'ingress forward': 6 })
+})
+
 t.test('an unfinished checksum is finished', async (t) => {
   const host = create()
   const specs = [
@@ -325,6 +338,18 @@ t.test('a datagram with bytes behind its packet goes on alone', async (t) => {
   host.outside.inject(packets[2]!, PEER)
   host.engine.breath()
   t.equal(host.inside.drainWithHeaders().length, 3)
+})
+
+t.test('bytes behind a packet do not make up for a wrong checksum', async (t) => {
+  const host = create()
+  const packets = segmentsIn(2, 100)
+  const damaged = packets[0]!.slice()
+  // The last word is 1 less, and a word behind the end brings it back.
+  damaged[138] = damaged[138]! - 1
+  host.outside.inject(train([damaged, Uint8Array.of(1, 0)]), PEER)
+  host.outside.inject(packets[1]!, PEER)
+  host.engine.breath()
+  t.equal(host.inside.drainWithHeaders().length, 2)
 })
 
 /** Sends super-packets and single packets, and returns what left. */

@@ -153,9 +153,10 @@ const apart: readonly Case[] = [
   ['no DF and falling ids', series({ ...NO_DF, ...TO_UDP }, { id: 2 }, { id: 1 }), [1, 1]],
   ['a first fragment', series({ fragment: 0x2000 }, {}, {}), [1, 1]],
   ['a later fragment', series({ fragment: 1 }, {}, {}), [1, 1]],
-  ['a fragment between', series({}, {}, { fragment: 0x2000 }, {}), [1, 1, 1]],
+  ['a fragment between', series({}, {}, { fragment: 0x2000 }, { seq: 1100 }), [1, 1, 1]],
+  ['a later fragment between', series({}, {}, { fragment: 9 }, { seq: 1100 }), [1, 1, 1]],
   ['IPv4 options', series({ options: [148, 4, 0, 0] }, {}, {}), [1, 1]],
-  ['IPv4 options between', series({}, {}, { options: [148, 4, 0, 0] }, {}), [1, 1, 1]],
+  ['IPv4 options between', series({}, {}, { options: [148, 4, 0, 0] }, { seq: 1100 }), [1, 1, 1]],
   [
     'IPv6 extension headers',
     series({ ...V6, options: [6, 0, 1, 4, 0, 0, 0, 0], nextHeader: 60 }, {}, {}),
@@ -230,6 +231,29 @@ t.test('a checksum that is right but not the one that is computed', async (t) =>
   t.strictSame(hexes(received(out)), hexes([stale, next!]))
 })
 
+t.test('a UDP checksum that is missing where it would be right', async (t) => {
+  // Two bytes that bring the sum to 0: the field would be 0xffff, and 0 verifies as well.
+  const [bare] = series(TO_UDP, { len: 2, payload: [0, 0] })
+  const payload = [bare![26]!, bare![27]!]
+  const [full, next] = series(TO_UDP, { payload, len: 2 }, { len: 2 })
+  t.strictSame([full![26], full![27]], [0xff, 0xff])
+  t.strictSame(shape(run([full!, next!]).out), [2])
+  const missing = patched(full!, { 26: 0, 27: 0 })
+  const { out } = run([missing, next!])
+  t.strictSame(shape(out), [1, 1])
+  t.strictSame(hexes(received(out)), hexes([missing, next!]))
+})
+
+t.test('a wrong UDP length that the checksum makes up for', async (t) => {
+  const packets = series(TO_UDP, {}, {})
+  const [first] = packets
+  // The length is one less, so the checksum is one more.
+  const short = patched(first!, { 25: first![25]! - 1, 27: first![27]! + 1 })
+  const { out } = run([short, packets[1]!])
+  t.strictSame(shape(out), [1, 1])
+  t.strictSame(hexes(received(out)), hexes([short, packets[1]!]))
+})
+
 t.test('lengths that lie', async (t) => {
   const [tcp, udp] = [series({}, {}, {}), series(TO_UDP, {}, {})]
   const cases: readonly [string, Uint8Array][] = [
@@ -261,6 +285,8 @@ t.test('limits', async (t) => {
     [4, 1],
   )
   t.strictSame(shape(run(many(5, 13100)).out), [4, 1])
+  // One byte more: 40 + 4 × 16374 = 65536.
+  t.strictSame(shape(run(many(4, 16374)).out), [3, 1])
   for (const packets of [many(150, 20), many(50, 1448), many(5, 13099), many(60, 1432, V6)]) {
     const { out } = run(packets)
     t.ok(gather(out).every(({ packet }) => packet.length <= 65535))

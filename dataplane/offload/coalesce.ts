@@ -167,7 +167,6 @@ export class Coalescer {
     return (
       this.kind[flow] === kind &&
       packet.isSameFlow(first) &&
-      this.headers[flow] === packet.headersLen &&
       payload <= (this.size[flow] ?? 0) &&
       (this.total[flow] ?? 0) + payload <= MAX_LEN &&
       this.out.packets(entry) < MAX_JOINED &&
@@ -203,7 +202,7 @@ export class Coalescer {
     const l4First = first + ipLen
     const seq = (tcp.seq(view, l4First) + (this.total[flow] ?? 0) - headersLen) | 0
     if (tcp.seq(view, l4) !== seq || tcp.ack(view, l4) !== tcp.ack(view, l4First)) return false
-    // Header length, flags and window in one word.
+    // Length of the header, flags and window in one word.
     const differing = view.getInt32(l4 + 12) ^ view.getInt32(l4First + 12)
     if ((differing & ~TCP_MAY_DIFFER) !== 0) return false
     // What the last one alone may carry must not stand in the middle.
