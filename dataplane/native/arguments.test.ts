@@ -192,6 +192,31 @@ t.test('checksum stays inside its range', (t) => {
   t.end()
 })
 
+t.test('sums of steps and of rows stay inside their ranges', (t) => {
+  const { bytes } = createArena()
+  const out = new Int32Array(8)
+  fc.assert(
+    fc.property(position, position, edge, (at, len, step) => {
+      const isLegal = at >= 0 && len >= 0 && at + len <= ARENA && step >= 1 && step < 2 ** 30
+      return isRefused(() => native.checksumSteps(bytes, at, len, step, out)) === !isLegal
+    }),
+    { numRuns: 3000 },
+  )
+  fc.assert(
+    fc.property(position, position, edge, mostly(fc.constant(1), edge), (at, len, step, count) => {
+      const columns = new Int32Array(BATCH_COLUMN_COUNT)
+      columns.set([at, len, step])
+      const isRow = at >= 0 && len >= 0 && at + len <= ARENA
+      const isLegal = count === 0 || (count === 1 && isRow)
+      return isRefused(() => native.checksumRows(bytes, columns, 1, count, 0, out)) === !isLegal
+    }),
+    { numRuns: 3000 },
+  )
+  const short = new Int32Array(2 * BATCH_COLUMN_COUNT - 1)
+  t.ok(isRefused(() => native.checksumRows(bytes, short, 2, 1, 0, out)))
+  t.end()
+})
+
 t.test('values of another type never reach the kernel', (t) => {
   const odd = fc.oneof(
     fc.constantFrom<unknown>(
@@ -226,6 +251,8 @@ t.test('values of another type never reach the kernel', (t) => {
     write: [sender, bytes, Int32Array.of(0, 1), list, 1],
     wait: [Int32Array.of(receiver), new Int32Array(1), 0, 0],
     checksum: [bytes, 0, 1],
+    checksumSteps: [bytes, 0, 1, 1, new Int32Array(1)],
+    checksumRows: [bytes, columns, 1, 0, 0, new Int32Array(1)],
     openTun: ['', false, false],
     setTunOffload: [receiver, 0],
     udpSocket: [4],

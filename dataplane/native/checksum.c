@@ -70,8 +70,8 @@ napi_value checksum(napi_env env, napi_callback_info info) {
 static int32_t sum_steps(const uint8_t *data, int32_t len, int32_t step, int32_t skip, int32_t *out,
                          size_t room) {
   int32_t count = 0;
-  for (int32_t at = 0; at < len && (size_t)count < room; at += step) {
-    int32_t size = len - at < step ? len - at : step;
+  for (int64_t at = 0; at < len && (size_t)count < room; at += step) {
+    int64_t size = len - at < step ? len - at : step;
     out[count++] = size <= skip ? 0 : sum_range(data + at + skip, (size_t)(size - skip));
   }
   return count;
