@@ -13,6 +13,7 @@
  * the block plus flags:
  *
  *     0                      256 int32
+ *     IS_TINY                256 uint8: no children, and no hop above MAX_TINY
  *     IS_NARROW              256 uint16: no children, and no hop above MAX_NARROW
  *     HAS_RUNS               the values as runs of equal ones: 8 words with a bit per byte, 1 = a run
  *     HAS_RUNS | IS_NARROW   starts here; 8 bytes, the runs before each of these words; the values
@@ -63,7 +64,11 @@ export const BLOCK_SHIFT = 4
 
 export const IS_NARROW = 1
 export const HAS_RUNS = 2
-export const FLAGS = 3
+export const IS_TINY = 4
+export const FLAGS = 7
+
+/** Largest hop of a tiny node. */
+export const MAX_TINY = 0xff
 
 /** Largest hop of a narrow node. */
 export const MAX_NARROW = 0xffff

@@ -197,8 +197,8 @@ const byte = fc.oneof(
   { weight: 4, arbitrary: fc.constantFrom(0, 1, 10, 127, 128, 255) },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 255 }) },
 )
-/** Few enough that neighbours share them; one of them does not fit 16 bits. */
-const hop = fc.constantFrom(1, 2, 3, 65_535, 65_536, 0x7fffffff)
+/** Few enough that neighbours share them, on either side of what fits 8 and 16 bits. */
+const hop = fc.constantFrom(1, 2, 255, 256, 65_535, 65_536, 0x7fffffff)
 
 function bytesOf(width: number): fc.Arbitrary<Uint8Array> {
   return fc.array(byte, { minLength: width, maxLength: width }).map((list) => Uint8Array.from(list))
@@ -357,6 +357,34 @@ t.test('one breath sees one version of the table', (t) => {
   reader.enter()
   t.equal(reader.lookup4(0x0a050000), 2)
   reader.leave()
+  t.end()
+})
+
+t.test('a node widens with its largest hop, shrinks again, and answers the same meanwhile', (t) => {
+  const { writer, reader } = createFast()
+  const before = writer.memory().nodeBytes
+  const hops = new Array<number>(256).fill(0)
+  const sizes: number[] = []
+  // The third level's node of 10.5.0.0/16; every second /24 has a route, so that it is never runs.
+  const step = (third: number, hop: number): void => {
+    hops[third] = hop
+    writer.insert4(0x0a050000 + (third << 8), 24, hop)
+    sizes.push(writer.memory().nodeBytes - before)
+    reader.enter()
+    for (let byte = 0; byte < 256; byte++) {
+      t.equal(
+        reader.lookup4(0x0a050000 + (byte << 8) + 7),
+        hops[byte],
+        `${String(hop)}: .${String(byte)}`,
+      )
+    }
+    reader.leave()
+  }
+  for (let third = 0; third < 256; third += 2) step(third, 1 + (third & 3))
+  for (const hop of [255, 256, 65_535, 65_536, 65_535, 256, 255, 1]) step(100, hop)
+  const path = (sizes[0] ?? 0) - 256
+  const changed = sizes.slice(-8).map((size) => size - path)
+  t.same(changed, [256, 512, 512, 1024, 512, 512, 256, 256], 'bytes of the node')
   t.end()
 })
 

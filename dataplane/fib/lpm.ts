@@ -17,16 +17,24 @@ import type { FibShared } from './layout.js'
 
 // An imported constant is read from its module's cell, and checked, at each use (V8 11); a constant
 // of this module that is not exported is folded into the code: lookups are a sixth faster.
-const { BLOCK_SHIFT, FLAGS, HAS_RUNS, IS_NARROW, POINTER, RUN_COUNTS, RUN_VALUES } = layout
+const { BLOCK_SHIFT, FLAGS, HAS_RUNS, IS_NARROW, IS_TINY, POINTER, RUN_COUNTS, RUN_VALUES } = layout
 
 /**
  * Value of one byte of a node.
  * @param words    the nodes
  * @param halves   the same memory as uint16
+ * @param bytes    and as uint8
  * @param pointer  the node, with its flags
  */
-function valueOf(words: Int32Array, halves: Uint16Array, pointer: number, byte: number): number {
+function valueOf(
+  words: Int32Array,
+  halves: Uint16Array,
+  bytes: Uint8Array,
+  pointer: number,
+  byte: number,
+): number {
   const node = pointer & ~FLAGS
+  if (pointer & IS_TINY) return bytes[4 * node + byte] ?? 0
   if (pointer & HAS_RUNS) {
     const run = runOf(words, node, byte)
     if (pointer & IS_NARROW) return halves[2 * (node + RUN_VALUES) + run] ?? 0
@@ -82,6 +90,7 @@ export function attachFibReader(shared: FibShared, reader: number): FibReader {
 function createReader(shared: FibShared, reader: number): FibReader {
   const words = new Int32Array(shared.nodes)
   const halves = new Uint16Array(shared.nodes)
+  const bytes = new Uint8Array(shared.nodes)
   const outers = new Int32Array(shared.outers)
   const control = new Int32Array(shared.control)
   const epoch = layout.epochWord(reader)
@@ -109,11 +118,13 @@ function createReader(shared: FibShared, reader: number): FibReader {
     if (second >= 0) return second
     const outer = outers[node >>> BLOCK_SHIFT] ?? 0
     const byte = (dst >>> 8) & 0xff
-    // Narrow: twice the pointer without its flag, and the sign falls off at the left.
+    // Tiny: four times the pointer without its flag, and the sign falls off at the left.
+    if (second & IS_TINY) return orOuter(bytes[((second << 2) + byte - 16) | 0] ?? 0, outer)
+    // Narrow: likewise, twice the pointer.
     if (second & IS_NARROW) return orOuter(halves[((second << 1) + byte - 2) | 0] ?? 0, outer)
     const third = words[((second & POINTER) + byte) | 0] ?? 0
     if (third >= 0) return orOuter(third, outer)
-    const fourth = valueOf(words, halves, third & POINTER, dst & 0xff)
+    const fourth = valueOf(words, halves, bytes, third & POINTER, dst & 0xff)
     return fourth || outers[(second & POINTER) >>> BLOCK_SHIFT] || outer
   }
 
@@ -129,7 +140,7 @@ function createReader(shared: FibShared, reader: number): FibReader {
       // What the node answers covers its own outer hop, so that only counts one level further down.
       if (outer > 0) best = outer
       outer = outers[pointer >>> BLOCK_SHIFT] ?? 0
-      value = valueOf(words, halves, pointer, view.getUint8(next))
+      value = valueOf(words, halves, bytes, pointer, view.getUint8(next))
     }
     return value > 0 ? value : best
   }

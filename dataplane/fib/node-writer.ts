@@ -8,7 +8,9 @@ import {
   HAS_RUNS,
   IS_CHILD,
   IS_NARROW,
+  IS_TINY,
   MAX_NARROW,
+  MAX_TINY,
   PLAIN_LEVELS,
   RUN_COUNTS,
   RUN_VALUES,
@@ -28,6 +30,7 @@ export class NodeStore {
   readonly memory: VersionedMemory
   readonly words: Int32Array
   readonly halves: Uint16Array
+  readonly bytes: Uint8Array
   private readonly outers: Int32Array
   private readonly lists: Int32Array
 
@@ -35,13 +38,14 @@ export class NodeStore {
     this.memory = memory
     this.words = memory.words
     this.halves = new Uint16Array(memory.words.buffer)
+    this.bytes = new Uint8Array(memory.words.buffer)
     this.outers = outers
     this.lists = new Int32Array(outers.length)
   }
 
   /** What a byte of a node answers. */
   value(pointer: number, byte: number): number {
-    return nodeValue(this.words, this.halves, pointer, byte)
+    return nodeValue(this.words, this.halves, this.bytes, pointer, byte)
   }
 
   /** Replaces one child of a node that may be written by another. */
@@ -96,7 +100,7 @@ export class NodeImage {
   load(pointer: number): void {
     this.outer = this.store.outer(pointer)
     this.list = this.store.list(pointer)
-    const { words, halves } = this.store
+    const { words, halves, bytes } = this.store
     const node = pointer & ~FLAGS
     const isNarrow = (pointer & IS_NARROW) !== 0
     if (pointer & HAS_RUNS) {
@@ -109,6 +113,8 @@ export class NodeImage {
         }
         this.values[byte] = value
       }
+    } else if (pointer & IS_TINY) {
+      for (let byte = 0; byte < 256; byte++) this.values[byte] = bytes[4 * node + byte] ?? 0
     } else if (isNarrow) {
       for (let byte = 0; byte < 256; byte++) this.values[byte] = halves[2 * node + byte] ?? 0
     } else {
@@ -129,28 +135,37 @@ export class NodeImage {
    * @returns its pointer
    */
   save(pointer: number, level: number): number {
-    const isNarrow = level >= WIDE_LEVELS && this.isNarrow()
-    const plainSize = isNarrow ? 128 : 256
+    const all = level < WIDE_LEVELS ? IS_CHILD : this.allBits()
+    const isNarrow = all >>> 0 <= MAX_NARROW
+    const isTiny = all >>> 0 <= MAX_TINY
+    const plainSize = isTiny ? 64 : isNarrow ? 128 : 256
     const runSize = level < PLAIN_LEVELS ? plainSize : this.runSize(isNarrow)
-    const hasRuns = runSize <= MAX_RUN_WORDS
-    const { memory, words, halves } = this.store
+    const hasRuns = level >= PLAIN_LEVELS && runSize <= Math.min(MAX_RUN_WORDS, plainSize)
+    const { memory, words, halves, bytes } = this.store
     const node = memory.renew(pointer & ~FLAGS, hasRuns ? runSize : plainSize, 0)
+    let flags = 0
     if (hasRuns) {
       this.saveRuns(node, isNarrow)
+      flags = HAS_RUNS | (isNarrow ? IS_NARROW : 0)
+    } else if (isTiny) {
+      for (let byte = 0; byte < 256; byte++) bytes[4 * node + byte] = this.values[byte] ?? 0
+      flags = IS_TINY
     } else if (isNarrow) {
       for (let byte = 0; byte < 256; byte++) halves[2 * node + byte] = this.values[byte] ?? 0
+      flags = IS_NARROW
     } else {
       words.set(this.values, node)
     }
-    const saved = node | (isNarrow ? IS_NARROW : 0) | (hasRuns ? HAS_RUNS : 0)
+    const saved = node | flags
     this.store.describe(saved, this.outer, this.list)
     return saved
   }
 
-  private isNarrow(): boolean {
+  /** All values or'ed: tells the widest hop, and by the sign whether there is a child. */
+  private allBits(): number {
     let all = 0
     for (let byte = 0; byte < 256; byte++) all |= this.values[byte] ?? 0
-    return all >>> 0 <= MAX_NARROW
+    return all
   }
 
   /** Words of the node in runs. */
