@@ -49,6 +49,7 @@ export interface AgentOptions {
   readonly leaseTtlMs: number
   readonly renewMarginMs: number
   readonly busyPollUs: number
+  readonly queues: number
   readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
@@ -99,6 +100,9 @@ export class Agent {
     const external = await this.findInterface()
     const mtu = external.mtu - UDP_OVERHEAD
     const dataplane = this.openDataplane(external, port)
+    if (dataplane.whyFewerQueues !== null) {
+      log.warn(`one engine only: the kernel takes no steering program: ${dataplane.whyFewerQueues}`)
+    }
     try {
       const attrs = udpAttrs(external)
       const lease = await this.acquire(config, attrs, signal)
@@ -137,6 +141,7 @@ export class Agent {
       routes: report.routes,
       skippedKeys: this.skipped.size,
       counters: report.counters,
+      queues: report.queues,
     }
   }
 
@@ -193,6 +198,7 @@ export class Agent {
         bindAddress: external.address,
         port,
         busyPollUs: this.options.busyPollUs,
+        queues: this.options.queues,
       })
     } catch (error) {
       throw deviceFault(error, external.address, port)

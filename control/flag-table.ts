@@ -141,6 +141,12 @@ export const FLAGS: readonly Flag[] = [
     50,
     'microseconds that the engine looks for packets before it sleeps, 0 to 1000',
   ),
+  own(
+    'queues',
+    'int',
+    1,
+    'engines that share the packets, each with a thread, a queue of the device and a socket, 1 to 16',
+  ),
   own('lease-ttl-seconds', 'int', 86400, 'lifetime of the lease', { isHidden: true }),
 ]
 

@@ -3,6 +3,7 @@ import t from 'tap'
 import { isHeddleError } from './errors.js'
 import { environmentName, FLAGS } from './flag-table.js'
 import { parseOptions } from './options.js'
+import { MAX_QUEUES } from '../dataplane/index.js'
 import { usageText } from './usage.js'
 
 const DEFAULTS = {
@@ -24,6 +25,7 @@ const DEFAULTS = {
   verbosity: 0,
   logFormat: 'klog',
   busyPollUs: 50,
+  queues: 1,
   leaseTtlMs: 86_400_000,
 }
 
@@ -47,6 +49,7 @@ const BUILT: readonly [string, string, object][] = [
   ['store', 'file:/var/lib/h', { store: { kind: 'file', directory: '/var/lib/h' } }],
   ['log-format', 'json', { logFormat: 'json' }],
   ['busy-poll-us', '0', { busyPollUs: 0 }],
+  ['queues', '16', { queues: 16 }],
   ['lease-ttl-seconds', '10', { leaseTtlMs: 10_000 }],
 ]
 
@@ -213,6 +216,8 @@ t.test('values out of range', (t) => {
   const cases: readonly [string[], RegExp][] = [
     [['--subnet-lease-renew-margin=0'], /write a number from 1 to 1439/],
     [['--subnet-lease-renew-margin=1440'], /=1440 is out of range/],
+    [['--queues=0'], /from 1 to 16/],
+    [[`--queues=${String(MAX_QUEUES + 1)}`], /from 1 to 16/],
     [['--healthz-port=65536'], /healthz-port=65536/],
     [['--healthz-port=80', '--healthz-ip=localhost'], /healthz-ip=localhost/],
     [['--busy-poll-us=-1'], /busy-poll-us/],

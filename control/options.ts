@@ -46,6 +46,8 @@ export interface Options {
   readonly logFormat: 'klog' | 'json'
   /** Microseconds. */
   readonly busyPollUs: number
+  /** Engines, 1 to 16. */
+  readonly queues: number
   readonly leaseTtlMs: number
 }
 
@@ -139,6 +141,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     verbosity: int('v', -Infinity, Infinity),
     logFormat: parseLogFormat(text('log-format')),
     busyPollUs: int('busy-poll-us', 0, 1000),
+    queues: int('queues', 1, 16),
     leaseTtlMs: int('lease-ttl-seconds', 1, 365 * 86400) * 1000,
   }
   if ((options.etcd.keyFile === null) !== (options.etcd.certFile === null)) {

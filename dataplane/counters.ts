@@ -45,10 +45,12 @@ const TOTAL = GAUGES_AT + GAUGES.length
 export const COUNTERS_BYTES = TOTAL * Float64Array.BYTES_PER_ELEMENT
 
 export class Counters {
+  readonly memory: ArrayBufferLike
   private readonly values: Float64Array
 
   /** @param memory  at least COUNTERS_BYTES, normally shared with the engine's thread */
   constructor(memory: ArrayBufferLike) {
+    this.memory = memory
     this.values = new Float64Array(memory, 0, TOTAL)
   }
 

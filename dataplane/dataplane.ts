@@ -4,13 +4,23 @@
  */
 import { Worker } from 'node:worker_threads'
 import { mask4, parseAddress4 } from './address.js'
-import { Counters, COUNTERS_BYTES, describeCounters, type CountersReport } from './counters.js'
+import {
+  Counters,
+  COUNTERS_BYTES,
+  describeCounters,
+  EGRESS,
+  INGRESS,
+  READ,
+  type CountersReport,
+} from './counters.js'
 import { STOP, type EngineSetup } from './engine-setup.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { openRaw } from './io/raw-port.js'
 import { openOffloadedTun, probeSocket, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
-import { openUdp, type UdpDescriptor } from './io/udp-port.js'
+import { openSockets, openTunQueues, whyNoSteering } from './io/queues.js'
+import { MAX_QUEUES } from './io/steering.js'
+import type { UdpDescriptor } from './io/udp-port.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { native } from './native/native.js'
 
@@ -37,6 +47,8 @@ export interface DataplaneOptions {
   readonly receiveBuffer?: number
   /** Microseconds that the engine looks for packets before it blocks; 0 = blocks at once. */
   readonly busyPollUs?: number
+  /** Engines, each with a thread, a TUN queue and a socket, 1 to 16; default 1. */
+  readonly queues?: number
   /** Offloads that may be used, default all that the kernel has. */
   readonly offload?: OffloadWish
 }
@@ -54,28 +66,30 @@ export interface DataplaneReport {
   readonly receiveBuffer: number
   readonly routes: number
   readonly counters: CountersReport
+  /** What each engine has read from its devices, packets. */
+  readonly queues: readonly { readonly egress: number; readonly ingress: number }[]
 }
 
 export class Dataplane {
   /** Name that the kernel gave the TUN device. */
   readonly device: string
-  private readonly tun: TunDescriptor
-  private readonly socket: UdpDescriptor
+  /** Why there are fewer engines than asked for, or null. */
+  readonly whyFewerQueues: string | null
+  private readonly tuns: readonly [TunDescriptor, ...TunDescriptor[]]
+  private readonly sockets: readonly [UdpDescriptor, ...UdpDescriptor[]]
   private readonly rawFd: number
   private readonly offload: OffloadOptions
-  private readonly wakeFd: number
+  private readonly wakeFds: readonly number[]
   /** Every descriptor of ours, in the order in which they were opened. */
   private readonly fds: number[] = []
   private readonly busyPollUs: number
   private readonly fib: Fib
-  private readonly counters: Counters
-  private readonly countersMemory = new SharedArrayBuffer(COUNTERS_BYTES)
+  private readonly counters: readonly Counters[]
   private readonly control = new SharedArrayBuffer(4)
   private readonly peerHops = new Map<string, PeerHop>()
   private readonly routes = new Map<string, string>()
   private readonly localHop: number
-  private worker: Worker | null = null
-  private exited: Promise<void> = Promise.resolve()
+  private exited: Promise<unknown> = Promise.resolve()
   private isClosed = false
 
   /**
@@ -84,78 +98,99 @@ export class Dataplane {
    *         what was opened before is closed again
    */
   constructor(options: DataplaneOptions) {
+    const wanted = options.queues ?? 1
+    if (!Number.isInteger(wanted) || wanted < 1 || wanted > MAX_QUEUES) {
+      throw new RangeError(`queues must be 1 to ${String(MAX_QUEUES)}, not ${String(wanted)}`)
+    }
+    this.whyFewerQueues = wanted > 1 ? whyNoSteering() : null
+    const queues = this.whyFewerQueues === null ? wanted : 1
+    const opened = (fd: number): void => {
+      this.fds.push(fd)
+    }
     try {
-      this.socket = openUdp({
-        family: 4,
-        address: options.bindAddress,
-        port: options.port,
-        ...(options.receiveBuffer === undefined ? {} : { receiveBuffer: options.receiveBuffer }),
-      })
-      this.fds.push(this.socket.fd)
+      this.sockets = openSockets(
+        {
+          family: 4,
+          address: options.bindAddress,
+          port: options.port,
+          ...(options.receiveBuffer === undefined ? {} : { receiveBuffer: options.receiveBuffer }),
+        },
+        queues,
+        opened,
+      )
       this.rawFd = openRaw()
-      this.fds.push(this.rawFd)
+      opened(this.rawFd)
       const wish = options.offload ?? ALL_OFFLOADS
-      const { tun, canJoinTcp, canJoinUdp } = openOffloadedTun(options.device, wish)
-      this.tun = tun
-      this.offload = {
-        hasVnet: tun.vnetHdr,
-        canJoinTcp,
-        canJoinUdp,
-        ...probeSocket(this.socket, wish),
-      }
-      this.fds.push(this.tun.fd)
-      this.wakeFd = native.eventfd()
-      this.fds.push(this.wakeFd)
+      const { tun, canJoinTcp, canJoinUdp } = openOffloadedTun(options.device, wish, queues > 1)
+      opened(tun.fd)
+      this.tuns = openTunQueues(tun, queues, opened)
+      const [first, ...others] = this.sockets
+      this.offload = { hasVnet: tun.vnetHdr, canJoinTcp, canJoinUdp, ...probeSocket(first, wish) }
+      for (const socket of others) probeSocket(socket, wish)
+      this.wakeFds = this.tuns.map(() => native.eventfd())
+      this.wakeFds.forEach(opened)
     } catch (error) {
       this.closeAll()
       throw error
     }
-    this.device = this.tun.name
+    this.device = this.tuns[0].name
     this.busyPollUs = options.busyPollUs ?? 0
-    this.fib = createFib({ readers: 1 })
+    this.fib = createFib({ readers: queues })
     this.localHop = this.fib.hops.addLocal()
-    this.counters = new Counters(this.countersMemory)
+    this.counters = this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
   }
 
   /**
-   * Starts the engine's thread. The device must be up.
+   * Starts the engines' threads. The device must be up.
    * @param localAddress  base address of the own subnet, from which ICMP errors come
    * @param mtu           MTU of the TUN device
-   * @param onFailure     called once if the engine dies without having been stopped
+   * @param onFailure     called once if an engine dies without having been stopped
    */
   start(localAddress: string, mtu: number, onFailure: (error: Error) => void): void {
+    const localBits = addressBits(localAddress)
+    let hasFailed = false
+    const onExit = (error: Error): void => {
+      if (hasFailed || Atomics.load(new Int32Array(this.control), STOP) !== 0) return
+      hasFailed = true
+      onFailure(error)
+    }
+    const engines = this.tuns.map((_, queue) => this.startEngine(queue, localBits, mtu, onExit))
+    this.exited = Promise.all(engines)
+  }
+
+  /** Starts one engine. @returns a promise that is kept when its thread has ended */
+  private startEngine(
+    queue: number,
+    localAddress: number,
+    mtu: number,
+    onExit: (error: Error) => void,
+  ): Promise<void> {
     const setup: EngineSetup = {
-      tun: this.tun,
-      socket: this.socket,
+      tun: at(this.tuns, queue),
+      socket: at(this.sockets, queue),
       offload: this.offload,
       rawFd: this.rawFd,
-      wakeFd: this.wakeFd,
+      wakeFd: at(this.wakeFds, queue),
       fib: this.fib.shared,
-      reader: 0,
-      counters: this.countersMemory,
+      reader: queue,
+      counters: at(this.counters, queue).memory,
       control: this.control,
       mtu,
-      localAddress: addressBits(localAddress),
+      localAddress,
       busyPollUs: this.busyPollUs,
     }
     const worker = new Worker(new URL('./engine-worker.js', import.meta.url), {
       workerData: setup,
-      name: 'engine',
+      name: `engine ${String(queue)}`,
     })
-    this.worker = worker
     let failure: Error | null = null
     worker.once('error', (error) => {
       failure = error
     })
-    this.exited = new Promise((resolve) => {
+    return new Promise((resolve) => {
       worker.once('exit', (code) => {
-        this.worker = null
         resolve()
-        if (Atomics.load(new Int32Array(this.control), STOP) === 0) {
-          onFailure(
-            failure ?? new Error(`the engine thread ended by itself (code ${String(code)})`),
-          )
-        }
+        onExit(failure ?? new Error(`the engine thread ended by itself (code ${String(code)})`))
       })
     })
   }
@@ -201,19 +236,23 @@ export class Dataplane {
   report(): DataplaneReport {
     return {
       device: this.device,
-      port: this.socket.port,
-      receiveBuffer: this.socket.receiveBuffer,
+      port: this.sockets[0].port,
+      receiveBuffer: this.sockets[0].receiveBuffer,
       routes: this.routes.size,
-      counters: describeCounters([this.counters]),
+      counters: describeCounters(this.counters),
+      queues: this.counters.map((engine) => ({
+        egress: engine.gaugeValue(READ + EGRESS),
+        ingress: engine.gaugeValue(READ + INGRESS),
+      })),
     }
   }
 
-  /** Stops the engine (within a breath) and closes the devices; the TUN device disappears. */
+  /** Stops the engines (within a breath) and closes the devices; the TUN device disappears. */
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true
     Atomics.store(new Int32Array(this.control), STOP, 1)
-    native.signal(this.wakeFd)
+    for (const fd of this.wakeFds) native.signal(fd)
     await this.exited
     this.closeAll()
   }
@@ -230,6 +269,13 @@ export class Dataplane {
     this.peerHops.delete(peerKey)
     this.fib.hops.retire(entry.hop)
   }
+}
+
+/** An element that is known to be there. */
+function at<T>(list: readonly T[], i: number): T {
+  const element = list[i]
+  if (element === undefined) throw new RangeError(`no element ${String(i)}`)
+  return element
 }
 
 /** Bits of a dotted quad. @throws RangeError for any other text */

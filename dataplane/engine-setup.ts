@@ -22,7 +22,7 @@ export interface EngineSetup {
   readonly fib: FibShared
   /** Which of the table's readers this engine is. */
   readonly reader: number
-  readonly counters: SharedArrayBuffer
+  readonly counters: ArrayBufferLike
   readonly control: SharedArrayBuffer
   readonly mtu: number
   /** Base address of the own subnet, address bits. */

@@ -74,6 +74,15 @@ export function formatStatus(s: Status): string {
       ),
     )
   }
+  if (s.queues.length > 1) {
+    lines.push(
+      '',
+      ...table([
+        ['QUEUE', 'READ FROM DEVICE', 'READ FROM SOCKET'],
+        ...s.queues.map((q, i) => [String(i), String(q.egress), String(q.ingress)]),
+      ]),
+    )
+  }
   const gauges = Object.entries(s.counters.gauges).filter(([name]) => !name.endsWith('_read'))
   lines.push('', ...table(gauges.map(([name, n]) => [name, String(n)])))
   return lines.join('\n') + '\n'

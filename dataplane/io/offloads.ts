@@ -20,13 +20,14 @@ export interface OffloadWish {
   readonly trains: boolean
 }
 
-/** Opens a TUN with what offloads it has. */
+/** Opens the first queue of a TUN with what offloads it has; they hold for all queues. */
 export function openOffloadedTun(
   name: string,
   wish: OffloadWish,
+  multiQueue = false,
 ): { tun: TunDescriptor; canJoinTcp: boolean; canJoinUdp: boolean } {
-  if (!wish.tun) return { tun: openTun({ name }), canJoinTcp: false, canJoinUdp: false }
-  const tun = openTun({ name, vnetHdr: true })
+  if (!wish.tun) return { tun: openTun({ name, multiQueue }), canJoinTcp: false, canJoinUdp: false }
+  const tun = openTun({ name, vnetHdr: true, multiQueue })
   const { TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6, TUN_F_USO4, TUN_F_USO6 } = native.constants
   const tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
   for (const mask of [tcp | TUN_F_USO4 | TUN_F_USO6, tcp]) {

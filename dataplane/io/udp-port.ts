@@ -42,6 +42,8 @@ export interface UdpDescriptor {
   /** Buffer sizes achieved, bytes, counted as they are asked for (half the kernel's own figure). */
   readonly receiveBuffer: number
   readonly sendBuffer: number
+  /** The socket to send from, if it is not this one. */
+  readonly sendFd?: number
 }
 
 /**
@@ -108,6 +110,7 @@ export class UdpPort implements OutsidePort {
   readonly port: number
   readonly receiveBuffer: number
   readonly sendBuffer: number
+  private readonly sendFd: number
   private readonly arena: Arena
   private readonly index: number
 
@@ -123,6 +126,7 @@ export class UdpPort implements OutsidePort {
     this.port = descriptor.port
     this.receiveBuffer = descriptor.receiveBuffer
     this.sendBuffer = descriptor.sendBuffer
+    this.sendFd = descriptor.sendFd ?? descriptor.fd
     this.arena = arena
     this.index = index
   }
@@ -140,7 +144,14 @@ export class UdpPort implements OutsidePort {
   }
 
   send(entries: Entries, names: Uint8Array): void {
-    native.send(this.fd, this.arena.bytes, entries.pieces, entries.entries, entries.count, names)
+    native.send(
+      this.sendFd,
+      this.arena.bytes,
+      entries.pieces,
+      entries.entries,
+      entries.count,
+      names,
+    )
   }
 
   /** Datagrams lost so far because the receive buffer was full. */

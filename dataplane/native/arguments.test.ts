@@ -260,6 +260,8 @@ t.test('values of another type never reach the kernel', (t) => {
     setOption: [receiver, 1, 2, 0],
     getOption: [receiver, 1, 2],
     receiveDrops: [receiver],
+    loadFilter: [bytes],
+    setTunSteering: [receiver, receiver],
     bind: [receiver, '127.0.0.1', 0, 'lo'],
     localAddress: [receiver],
     signal: [receiver],

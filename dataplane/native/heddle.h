@@ -44,6 +44,9 @@ enum { NAME_LENGTH_AT = 28, NAME_SIZE = 32, NO_NAME = -1 };
 /* sizeof(struct virtio_net_hdr), the header of a TUN with IFF_VNET_HDR; twin: packet/layout.ts. */
 enum { VNET_HDR_LEN = 10 };
 
+/* Bytes of a BPF instruction (struct bpf_insn). */
+enum { BPF_INSTRUCTION = 8 };
+
 /* One call from JavaScript: its environment, its name for messages, its arguments. */
 enum { ARGUMENTS_MAX = 7 };
 struct call {
@@ -89,6 +92,8 @@ static inline int32_t word(const int32_t *at) { return __atomic_load_n(at, __ATO
 
 FUNCTION(open_tun); /* tun.c */
 FUNCTION(set_tun_offload);
+FUNCTION(load_filter); /* bpf.c */
+FUNCTION(set_tun_steering);
 FUNCTION(udp_socket); /* socket.c */
 FUNCTION(raw_socket);
 FUNCTION(set_option);

@@ -67,6 +67,8 @@ static const struct constant constants[] = {
     SAME(SOL_SOCKET),
     SAME(SO_REUSEADDR),
     SAME(SO_REUSEPORT),
+    SAME(SO_ATTACH_BPF),
+    SAME(SO_ATTACH_REUSEPORT_EBPF),
     SAME(SO_RCVBUF),
     SAME(SO_SNDBUF),
     SAME(SO_RCVBUFFORCE),
@@ -113,6 +115,8 @@ static bool define_constants(struct call *call, napi_value exports, const char *
 static const napi_property_descriptor methods[] = {
     METHOD("openTun", open_tun),
     METHOD("setTunOffload", set_tun_offload),
+    METHOD("loadFilter", load_filter),
+    METHOD("setTunSteering", set_tun_steering),
     METHOD("udpSocket", udp_socket),
     METHOD("rawSocket", raw_socket),
     METHOD("setOption", set_option),

@@ -38,6 +38,16 @@ export interface Native {
   /** Tells the kernel which packets it may hand over unfinished: a sum of `constants.TUN_F_…`. */
   setTunOffload(fd: number, mask: number): void
 
+  /**
+   * Loads a BPF program that reads a packet and answers with a number (BPF_PROG_TYPE_SOCKET_FILTER).
+   * @param program  instructions of 8 bytes, as struct bpf_insn has them
+   * @returns        its descriptor; what it is attached to keeps it after a close
+   * @throws         EPERM without CAP_BPF, EINVAL or EACCES when the kernel's verifier refuses it
+   */
+  loadFilter(program: Uint8Array): number
+  /** Lets a program choose the queue of a TUN, modulo the number of queues, for what it hands over. */
+  setTunSteering(fd: number, program: number): void
+
   udpSocket(family: Family): number
   /** @param hdrIncl  whether what is sent begins with the IP header (raw(7)) */
   rawSocket(family: Family, protocol: number, hdrIncl: boolean): number
@@ -186,6 +196,8 @@ export type Constant =
   | 'SOL_SOCKET'
   | 'SO_REUSEADDR'
   | 'SO_REUSEPORT'
+  | 'SO_ATTACH_BPF'
+  | 'SO_ATTACH_REUSEPORT_EBPF'
   | 'SO_RCVBUF'
   | 'SO_SNDBUF'
   | 'SO_RCVBUFFORCE'

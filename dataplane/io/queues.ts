@@ -1,0 +1,110 @@
+/**
+ * The devices of several engines: queues of one TUN, and for each a socket of its own.
+ *
+ * Engine 0 uses the flannel port both ways, as a daemon with one engine does. The others receive at
+ * the same port (SO_REUSEPORT) and send from ports of their own, which tell the peer's kernel which
+ * of its sockets a datagram is for; steering.ts says how. Where the kernel does not let us steer,
+ * there is one engine.
+ */
+import { randomInt } from 'node:crypto'
+import { isNativeError, native } from '../native/native.js'
+import { flowSteering, PORT_BLOCKS, refuseAll, sourcePort, sourceSteering } from './steering.js'
+import { openTun, type TunDescriptor } from './tun-device.js'
+import { openUdp, type UdpDescriptor, type UdpOptions } from './udp-port.js'
+
+/** Source ports that are tried before giving up. */
+const TRIES = 100
+
+/** Whether the kernel takes a steering program. @returns null, or what it said */
+export function whyNoSteering(): string | null {
+  try {
+    native.close(native.loadFilter(refuseAll()))
+    return null
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error)
+  }
+}
+
+/**
+ * Opens further queues of a TUN whose first is open, and steers flows to them.
+ * @param first   queue 0, opened with `multiQueue`
+ * @param queues  how many in all
+ * @param opened  told each descriptor as soon as it is open, so that the caller can close it
+ */
+export function openTunQueues(
+  first: TunDescriptor,
+  queues: number,
+  opened: (fd: number) => void,
+): [TunDescriptor, ...TunDescriptor[]] {
+  const all: [TunDescriptor, ...TunDescriptor[]] = [first]
+  while (all.length < queues) {
+    const tun = openTun({ name: first.name, vnetHdr: first.vnetHdr, multiQueue: true })
+    opened(tun.fd)
+    all.push(tun)
+  }
+  if (queues > 1) {
+    withProgram(flowSteering(), (program) => {
+      native.setTunSteering(first.fd, program)
+    })
+  }
+  return all
+}
+
+/**
+ * Opens the sockets of all engines.
+ * @param options  of the flannel socket
+ * @param queues   how many
+ * @param opened   told each descriptor as soon as it is open
+ * @throws NativeError as {@link openUdp}: the first socket is bound before the port is shared, so
+ *         that another daemon's socket there is still an EADDRINUSE
+ */
+export function openSockets(
+  options: UdpOptions,
+  queues: number,
+  opened: (fd: number) => void,
+): [UdpDescriptor, ...UdpDescriptor[]] {
+  const first = openUdp(options)
+  opened(first.fd)
+  const all: [UdpDescriptor, ...UdpDescriptor[]] = [first]
+  if (queues === 1) return all
+  const { SOL_SOCKET, SO_REUSEPORT, SO_ATTACH_REUSEPORT_EBPF } = native.constants
+  native.setOption(first.fd, SOL_SOCKET, SO_REUSEPORT, 1)
+  while (all.length < queues) {
+    const socket = openUdp({ ...options, port: first.port, reusePort: true })
+    opened(socket.fd)
+    const sender = openSender(options, all.length)
+    opened(sender.fd)
+    all.push({ ...socket, sendFd: sender.fd })
+  }
+  withProgram(sourceSteering(first.port, queues), (program) => {
+    native.setOption(first.fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program)
+  })
+  return all
+}
+
+/** A socket to send from, at a port that says which engine it belongs to; it receives nothing. */
+function openSender(options: UdpOptions, queue: number): UdpDescriptor {
+  const { SOL_SOCKET, SO_ATTACH_BPF } = native.constants
+  for (let tries = 1; ; tries++) {
+    const port = sourcePort(queue, randomInt(PORT_BLOCKS))
+    try {
+      const socket = openUdp({ ...options, port, receiveBuffer: 4096 })
+      withProgram(refuseAll(), (program) => {
+        native.setOption(socket.fd, SOL_SOCKET, SO_ATTACH_BPF, program)
+      })
+      return socket
+    } catch (error) {
+      if (!isNativeError(error, 'EADDRINUSE') || tries === TRIES) throw error
+    }
+  }
+}
+
+/** Loads a program for one use; what it is attached to keeps it. */
+function withProgram(program: Uint8Array, use: (fd: number) => void): void {
+  const fd = native.loadFilter(program)
+  try {
+    use(fd)
+  } finally {
+    native.close(fd)
+  }
+}
