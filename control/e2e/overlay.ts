@@ -32,6 +32,8 @@ export interface OverlayOptions {
   readonly hosts: number
   /** The first so many hosts get a daemon at once; default all. */
   readonly daemons?: number
+  /** MTU of the underlay, bytes; default 1500. */
+  readonly mtu?: number
   /** `file`: a directory; `etcd`: a real server in the switch namespace. */
   readonly store: 'file' | 'etcd'
   /** Members of the network configuration beside its backend; default {@link NETWORK} alone. */
@@ -141,7 +143,10 @@ export class Overlay {
  * @param t  its teardown takes everything down again
  */
 export async function createOverlay(t: Test, options: OverlayOptions): Promise<Overlay> {
-  const lab = await createLab({ hosts: options.hosts })
+  const lab = await createLab({
+    hosts: options.hosts,
+    ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
+  })
   const overlay = new Overlay(lab, options)
   t.teardown(async () => {
     if (!t.passing()) process.stderr.write(overlay.logs())
