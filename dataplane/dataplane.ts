@@ -13,6 +13,7 @@ import type { TunDescriptor } from './io/tun-device.js'
 import { openUdp, type UdpDescriptor } from './io/udp-port.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { native } from './native/native.js'
+import { OverflowMeter } from './overflow.js'
 
 /** An IPv4 prefix: address as uint32 in host order with zero host bits, length 0..32. */
 export interface RoutePrefix {
@@ -70,6 +71,7 @@ export class Dataplane {
   private readonly fib: Fib
   private readonly counters: Counters
   private readonly countersMemory = new SharedArrayBuffer(COUNTERS_BYTES)
+  private readonly overflow: OverflowMeter
   private readonly control = new SharedArrayBuffer(4)
   private readonly peerHops = new Map<string, PeerHop>()
   private readonly routes = new Map<string, string>()
@@ -115,6 +117,7 @@ export class Dataplane {
     this.fib = createFib({ readers: 1 })
     this.localHop = this.fib.hops.addLocal()
     this.counters = new Counters(this.countersMemory)
+    this.overflow = new OverflowMeter(this.device, [this.socket], [this.counters])
   }
 
   /**
@@ -199,6 +202,7 @@ export class Dataplane {
 
   /** Counters and sizes, read without disturbing the engine. */
   report(): DataplaneReport {
+    if (!this.isClosed) this.overflow.sample()
     return {
       device: this.device,
       port: this.socket.port,
@@ -212,6 +216,7 @@ export class Dataplane {
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true
+    this.overflow.stop()
     Atomics.store(new Int32Array(this.control), STOP, 1)
     native.signal(this.wakeFd)
     await this.exited
