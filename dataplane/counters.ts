@@ -1,6 +1,7 @@
 /**
  * Counters: one Float64Array over shared memory. The engine adds, the main thread reads without a
- * call or a message.
+ * call or a message. Each place has one writer: the engine, or for the two gauges of what the kernel
+ * lost (overflow.ts) the main thread.
  *
  * For each direction and verdict: packets and inner bytes. Beside them, packets read per direction
  * (so that "read = sum of verdicts" can be checked by anyone) and a few counts of the engine.
@@ -24,6 +25,8 @@ export const GAUGES = [
   ['waits', 'times the engine blocked because nothing was waiting'],
   ['runs_lost', 'times sends of several packets were given up because the kernel refused one'],
   ['joins_lost', 'times super-packets to the TUN device were given up because it refused one'],
+  ['socket_overflow', 'datagrams that the kernel dropped because the socket had no room'],
+  ['tun_overflow', 'packets that the kernel dropped because the TUN device had no room'],
 ] as const
 export type GaugeName = (typeof GAUGES)[number][0]
 
@@ -35,6 +38,8 @@ export const BREATHS = 5
 export const WAITS = 6
 export const RUNS_LOST = 7
 export const JOINS_LOST = 8
+export const SOCKET_OVERFLOW = 9
+export const TUN_OVERFLOW = 10
 
 const PACKETS = 0
 const BYTES = 1

@@ -23,6 +23,7 @@ import { MAX_QUEUES } from './io/steering.js'
 import type { UdpDescriptor } from './io/udp-port.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { native } from './native/native.js'
+import { OverflowMeter } from './overflow.js'
 
 /** An IPv4 prefix: address as uint32 in host order with zero host bits, length 0..32. */
 export interface RoutePrefix {
@@ -85,6 +86,7 @@ export class Dataplane {
   private readonly busyPollUs: number
   private readonly fib: Fib
   private readonly counters: readonly Counters[]
+  private readonly overflow: OverflowMeter
   private readonly control = new SharedArrayBuffer(4)
   private readonly peerHops = new Map<string, PeerHop>()
   private readonly routes = new Map<string, string>()
@@ -138,6 +140,7 @@ export class Dataplane {
     this.fib = createFib({ readers: queues })
     this.localHop = this.fib.hops.addLocal()
     this.counters = this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
+    this.overflow = new OverflowMeter(this.device, this.sockets, this.counters)
   }
 
   /**
@@ -234,6 +237,7 @@ export class Dataplane {
 
   /** Counters and sizes, read without disturbing the engine. */
   report(): DataplaneReport {
+    if (!this.isClosed) this.overflow.sample()
     return {
       device: this.device,
       port: this.sockets[0].port,
@@ -251,6 +255,7 @@ export class Dataplane {
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true
+    this.overflow.stop()
     Atomics.store(new Int32Array(this.control), STOP, 1)
     for (const fd of this.wakeFds) native.signal(fd)
     await this.exited

@@ -103,6 +103,7 @@ t.test('hostile datagrams', { skip }, async (t) => {
       'all that the kernel handed out',
     )
     t.equal((moved['ingress.read'] ?? 0) + overflow, sent, 'read + overflow = sent')
+    t.equal(moved['gauge.socket_overflow'], overflow, 'the daemon says so, too')
     const arrived = (moved['ingress.forward'] ?? 0) + (moved['ingress.drop_tun_busy'] ?? 0)
     t.ok(arrived <= valid && arrived >= valid - overflow, `${arrived} of ${valid} valid ones`)
     assertAccounted(t, 'h1', after)

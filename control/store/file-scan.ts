@@ -5,6 +5,7 @@
  * and now holds garbage keeps its lease until it is removed; garbage is reported once a change.
  */
 import type { Lease } from '../lease.js'
+import { inGroups } from './in-groups.js'
 import type { LeaseFiles } from './lease-files.js'
 import type { StoreEvent, StoreObserver } from './store.js'
 
@@ -38,9 +39,11 @@ export function createFileScan(
     const puts: StoreEvent[] = []
     let expired = 0
     let nextExpiry = Infinity
-    for (const name of await files.names()) {
+    const looked = await inGroups(await files.names(), async (name) => {
       const before = known.get(name)
-      const seen = await look(name, before, faultsNow)
+      return { name, before, seen: await look(name, before, faultsNow) }
+    })
+    for (const { name, before, seen } of looked) {
       if (seen === null) continue
       const expiresAt = seen.lease.expiresAt ?? Infinity
       if (expiresAt <= Date.now() && !faultsNow.has(name)) {

@@ -25,6 +25,9 @@ export interface FileWatchParts {
   readonly sweep: () => Promise<void>
 }
 
+/** Time between looks is at least so many times what the last one took, however many files there are. */
+const REST = 10
+
 /** Ends when the signal fires; never throws. */
 export async function* watchFiles(
   { files, reachability, observer, rescanMs, sweep }: FileWatchParts,
@@ -41,7 +44,9 @@ export async function* watchFiles(
       let pause: number
       try {
         await notifier.follow()
+        const start = performance.now()
         const { leases, events, expired, nextExpiry } = await scan()
+        const took = performance.now() - start
         if (stopped()) return
         reachability.up(files.subnetsPath)
         backoff.reset()
@@ -49,7 +54,8 @@ export async function* watchFiles(
         else yield { type: 'snapshot', leases }
         isComplete = true
         if (expired > 0) await sweep()
-        pause = Math.min(rescanMs, Math.max(1, nextExpiry - Date.now()))
+        const rest = Math.max(rescanMs, REST * took)
+        pause = Math.min(rest, Math.max(1, nextExpiry - Date.now()))
       } catch (error) {
         reachability.down(error instanceof Error ? error.message : String(error))
         isComplete = false

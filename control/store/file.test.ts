@@ -253,3 +253,25 @@ t.test('a process whose store is closed under a watch ends by itself', async (t)
     for await (const event of store.watch(signal)) console.log(event.type)`
   t.equal(await must(process.execPath, program(directory, body)), 'snapshot\n')
 })
+
+t.test('ten thousand hosts are listed within the bound of a call, and followed', async (t) => {
+  const { directory, subnets } = await open(t)
+  await mkdir(subnets)
+  const names = Array.from({ length: 10_000 }, (_, i) => `10.${100 + (i >> 8)}.${i & 255}.0-24`)
+  await Promise.all(names.map((name) => writeFile(join(subnets, name), VALUE)))
+  // A process of its own: this one's promises are traced by the test runner, which takes its time.
+  const body = `const { writeFileSync } = await import('node:fs')
+    const leases = await store.listLeases(signal)
+    const found = leases.map(({ subnet: { v4 } }) =>
+      '10.' + ((v4.addr >> 16) & 255) + '.' + ((v4.addr >> 8) & 255) + '.0-24')
+    console.log(found.join())
+    for await (const event of store.watch(signal)) {
+      if (event.type === 'put') break
+      console.log(event.leases.length)
+      writeFileSync('${join(subnets, A)}', '${VALUE}')
+    }
+    await store.close()`
+  const [listed, ...followed] = (await must(process.execPath, program(directory, body))).split('\n')
+  t.ok(listed === names.sort().join(), 'all, in ascending order of their keys')
+  t.same(followed, ['10000', ''], 'a snapshot, then the one that is new')
+})

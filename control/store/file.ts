@@ -13,6 +13,7 @@ import { joinSignals, settle } from './abort.js'
 import { createDirectoryLock, type HeldLock } from './directory-lock.js'
 import { fileStoreError, orMissing } from './file-errors.js'
 import { watchFiles } from './file-watch.js'
+import { inGroups } from './in-groups.js'
 import { createLeaseFiles, type LeaseFile } from './lease-files.js'
 import { createReachability } from './reachability.js'
 import type { StoreObserver, SubnetStore } from './store.js'
@@ -103,12 +104,8 @@ export function createFileStore(options: FileStoreOptions): SubnetStore {
     readConfig: (signal) => read(signal, () => orMissing(readFile(files.configPath, 'utf8'))),
     listLeases: (signal) =>
       read(signal, async () => {
-        const leases: Lease[] = []
-        for (const name of await files.names()) {
-          const lease = await readReporting(name)
-          if (lease !== null) leases.push(lease)
-        }
-        return leases
+        const found = await inGroups(await files.names(), readReporting)
+        return found.filter((lease) => lease !== null)
       }),
     readLease: (subnet, signal) => read(signal, () => readReporting(formatSubnetKey(subnet))),
     createLease: (subnet, attrs, ttlMs, signal) =>

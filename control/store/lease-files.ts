@@ -20,6 +20,7 @@ import type { Lease, LeaseAttrs, LeaseSubnet } from '../lease.js'
 import { formatSubnetKey } from '../subnet-key.js'
 import type { HeldLock } from './directory-lock.js'
 import { hasCode, orMissing } from './file-errors.js'
+import { inGroups } from './in-groups.js'
 import { decodeRecord } from './record.js'
 
 /** Largest value that is looked at, bytes; real ones have a few hundred. */
@@ -173,9 +174,11 @@ export function createLeaseFiles(directory: string): LeaseFiles {
       return { subnet, attrs, expiresAt, version, storeLease: expiresAt === null ? '' : version }
     },
     async sweep(held) {
-      for (const entry of await readdir(lifetimes)) {
+      const entries = await inGroups(await readdir(lifetimes), async (entry) => {
         const [name = '', id = ''] = entry.split('~')
-        const expiresAt = await expiry(name, id)
+        return { entry, name, id, expiresAt: await expiry(name, id) }
+      })
+      for (const { entry, name, id, expiresAt } of entries) {
         if (expiresAt === null || expiresAt > Date.now()) continue
         const file = await read(name)
         if (file.kind === 'lease' && file.lease.version === id) await remove(name, held)
