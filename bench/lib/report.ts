@@ -3,9 +3,6 @@
  * per second, and how many times slower than the first case each case is.
  */
 import { arch, cpus, release } from 'node:os'
-import { dirname, join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { existsSync } from 'node:fs'
 
 /** What of a benny summary the report reads. */
 export interface Results {
@@ -68,11 +65,4 @@ export function formatReport(summary: Results, sizes: ReadonlyMap<string, number
   const cpu = cpus()
   const machine = `${String(cpu.length)} × ${cpu[0]?.model.trim() ?? 'unknown CPU'}, ${arch()}, Linux ${release()}, Node ${process.version}`
   return [`${summary.name} (${machine})`, ...lines, ''].join('\n')
-}
-
-/** Absolute path of `bench/results`, where suites leave their raw results. */
-export function resultsFolder(): string {
-  let folder = dirname(fileURLToPath(import.meta.url))
-  while (!existsSync(join(folder, 'package.json'))) folder = dirname(folder)
-  return join(folder, 'bench', 'results')
 }

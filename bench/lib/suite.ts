@@ -5,7 +5,8 @@
  * results, so that none of them can be optimised away.
  */
 import b from 'benny'
-import { formatReport, resultsFolder } from './report.js'
+import { resultsFolder } from './package.js'
+import { formatReport } from './report.js'
 
 export interface Case {
   readonly name: string

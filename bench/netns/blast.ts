@@ -4,8 +4,8 @@
  *     node blast.js send ADDRESS PORT BYTES SECONDS [gso]
  *     node blast.js count ADDRESS PORT SECONDS
  *
- * Both move 64 datagrams per call, so that they are not what is measured. Each prints one line of
- * JSON: packets and seconds.
+ * Both move 64 datagrams per call, so that they are not what is measured. The counter prints `ready`
+ * once it listens and ends when nothing has come for a while. Each prints one line of JSON.
  */
 import { address, createArena } from '../../dataplane/index.js'
 import { NAME_SIZE, writeName } from '../../dataplane/fib/nexthop.js'
@@ -16,7 +16,10 @@ import { native } from '../../dataplane/native/native.js'
 
 const BATCH = 64
 const SLOT = 2048
-const WAIT_MS = 100
+const WAIT_MS = 50
+/** The counter ends after so much silence, or when nothing at all came for so long. */
+const SILENCE_MS = 250
+const PATIENCE_MS = 5000
 
 const [mode = '', host = '', port = '0', ...rest] = process.argv.slice(2)
 const arena = createArena(new ArrayBuffer(BATCH * SLOT))
@@ -45,6 +48,7 @@ function send(bytes: number, seconds: number, isGso: boolean): { packets: number
   return { packets }
 }
 
+/** @returns datagrams, and the time from the first to the last of them */
 function count(seconds: number): { packets: number; seconds: number } {
   const socket = new UdpPort(openUdp({ family: 4, address: host, port: Number(port) }), arena)
   const batch = new Batch(arena, 0, BATCH, SLOT)
@@ -52,22 +56,24 @@ function count(seconds: number): { packets: number; seconds: number } {
   const events = new Int32Array(1)
   process.stdout.write('ready\n')
   let first = 0
-  let last = 0
   let packets = 0
-  const until = performance.now() + (seconds + 2) * 1000
-  while (performance.now() < until && (first === 0 || performance.now() - last < 500)) {
+  let last = performance.now()
+  const deadline = last + seconds * 1000 + PATIENCE_MS
+  for (;;) {
     batch.rewind()
     const got = socket.receive(batch)
-    if (got === 0) {
-      native.wait(fds, events, 0, WAIT_MS)
+    const now = performance.now()
+    if (got > 0) {
+      if (packets === 0) first = now
+      last = now
+      packets += got
       continue
     }
-    last = performance.now()
-    if (first === 0) first = last
-    packets += got
+    if (now > deadline || (packets > 0 && now - last > SILENCE_MS)) break
+    native.wait(fds, events, 0, WAIT_MS)
   }
   socket.close()
-  return { packets, seconds: (last - first) / 1000 }
+  return { packets, seconds: packets === 0 ? 0 : (last - first) / 1000 }
 }
 
 const result =

@@ -3,10 +3,13 @@
  */
 import type { Netns } from '../../control/lab/netns.js'
 import type { ManagedProcess } from '../../control/lab/process.js'
+import { PARTS, type Part } from './measurements.js'
 
 /** The two hosts, joined by one veth pair, and a pod on each. */
 export interface Bed {
   readonly hosts: readonly [Side, Side]
+  /** Folder for files that belong to no one host. */
+  readonly dir: string
 }
 
 export interface Side {
@@ -26,10 +29,9 @@ export interface Side {
 export interface Running {
   /** Addresses at which the hosts themselves answer over this contender. */
   readonly addresses: readonly [string, string]
-  /** MTU for pods. */
-  readonly mtu: number
   /** Processes of the data path, for their memory; none for the kernel's own. */
   readonly daemons: readonly ManagedProcess[]
+  /** Takes down everything that `start` made. */
   stop(): Promise<void>
 }
 
@@ -37,7 +39,52 @@ export interface Contender {
   readonly name: string
   /** What a reader must know when comparing: `encrypts`, `no overlay`. */
   readonly note: string
-  /** Why it cannot run here; null = it can. */
-  missing(): string | null
+  /** MTU for pods: what fits one packet of the underlay. */
+  readonly mtu: number
+  /** Device of a host that all measured traffic must pass. */
+  readonly device: string
+  /** Programs it cannot do without. */
+  readonly needs: readonly string[]
+  readonly parts: readonly Part[]
+  /** Version of what is measured, for the record. */
+  version(): Promise<string>
+  /** Brings both sides up; whoever calls waits until traffic passes. */
   start(bed: Bed): Promise<Running>
+}
+
+/** Everything there is to measure where there is no daemon. */
+export const KERNEL_PARTS: readonly Part[] = PARTS.filter((part) => part !== 'memory')
+
+/** MTU of the underlay, bytes. */
+export const UNDERLAY_MTU = 1500
+
+/** The side at the other end. */
+export function otherSide(bed: Bed, i: number): Side {
+  return bed.hosts[i === 0 ? 1 : 0]
+}
+
+/** Stops processes, all at a time. */
+export async function stopAll(processes: readonly ManagedProcess[]): Promise<void> {
+  await Promise.all(processes.map((p) => p.stop()))
+}
+
+/** Waits until a condition holds, 15 s at most. */
+export async function until(
+  what: string,
+  holds: () => Promise<boolean>,
+  everyMs = 50,
+): Promise<void> {
+  const deadline = performance.now() + 15_000
+  while (!(await holds())) {
+    if (performance.now() > deadline) throw new Error(`${what}: not within 15 s`)
+    await new Promise((resolve) => setTimeout(resolve, everyMs))
+  }
+}
+
+/** Waits until a network device is there. */
+export function untilDevice(side: Side, device: string): Promise<void> {
+  return until(`device ${device}`, async () => {
+    const { code } = await side.place.run('ip', ['link', 'show', device])
+    return code === 0
+  })
 }

@@ -1,123 +1,142 @@
 /**
- * `npm run bench`: Heddle beside its baselines, each alone on the machine, in interleaved rounds.
- *
- *     node dist/bench/netns/main.js [--quick] [--rounds=N] [--only=NAME,…] [--json=FILE]
- *
- * Every round runs every contender once, in an order that rotates, so that a slow minute of the
- * machine hits all of them. Reported are medians with their spread, and ratios inside this run.
+ * `npm run bench`: Heddle beside its contenders, each alone on the machine, in interleaved rounds.
  */
-import { writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createBed, setPodMtu, setUnderlayOffloads } from './bed.js'
-import type { Bed, Contender } from './contender.js'
-import * as measure from './measure.js'
-import { bareLink, heddle, kernelVxlan, socat } from './overlays.js'
+import { packageFolder, resultsFolder } from '../lib/package.js'
+import { renderReport } from '../report/markdown.js'
+import { writeDocs, writeRecord } from '../report/write.js'
+import type { Contender } from './contender.js'
+import { createContenders } from './contenders/all.js'
+import { describeCommit } from './machine.js'
+import { hasProgram } from './programs.js'
+import { type Run, parseRun } from './result.js'
+import { runAll } from './run.js'
+import { FULL, QUICK } from './turn.js'
 
-const { values: flags } = parseArgs({
-  options: {
-    quick: { type: 'boolean', default: false },
-    rounds: { type: 'string' },
-    only: { type: 'string', default: '' },
-    json: { type: 'string' },
-  },
-})
-const rounds = Number(flags.rounds ?? (flags.quick ? 1 : 3))
-const seconds = flags.quick ? 1 : 3
-const wanted = flags.only.split(',').filter((name) => name !== '')
-const contenders = [heddle('heddle', []), socat, kernelVxlan, bareLink].filter(
-  ({ name }) => wanted.length === 0 || wanted.includes(name),
-)
+const USAGE = `usage: npm run bench -- [options]
 
-/** Samples by contender and by what was measured. */
-const samples = new Map<string, Map<string, number[]>>()
+  --quick        one short round, under a minute of measuring; leaves docs/ alone
+  --rounds N     rounds, default 3, with --quick 1
+  --only NAMES   contenders, separated by semicolons; leaves docs/ alone
+  --flags LINE   measure Heddle with these flags as well; may be repeated; leaves docs/ alone
+  --json FILE    where the record goes as well
+  --from FILE    measure nothing: write the report of this record into docs/
+  --lock FILE    hold flock(1) on this file during each contender's turn
+`
 
-function record(contender: string, what: string, value: number): void {
-  const of = samples.get(contender) ?? new Map<string, number[]>()
-  samples.set(contender, of)
-  of.set(what, [...(of.get(what) ?? []), value])
-  process.stderr.write(`  ${contender}: ${what} ${value.toPrecision(4)}\n`)
+/**
+ * @param argv         what follows the command
+ * @param unavailable  why programs could not be installed, by program
+ * @returns            exit code
+ */
+export async function bench(
+  argv: readonly string[],
+  unavailable: ReadonlyMap<string, string>,
+): Promise<number> {
+  const options = parse(argv)
+  if (options === null) {
+    process.stderr.write(USAGE)
+    return 2
+  }
+  if (options.from !== null) {
+    await publish(parseRun(readFileSync(options.from, 'utf8')))
+    return 0
+  }
+  const all = createContenders(options.flags)
+  const unknown = options.only.filter((name) => !all.some((c) => c.name === name))
+  if (unknown.length > 0) {
+    const names = all.map(({ name }) => name).join('; ')
+    process.stderr.write(`no contender ${unknown.join(', ')}; there are: ${names}\n`)
+    return 2
+  }
+  const wanted = all.filter(({ name }) => options.only.length === 0 || options.only.includes(name))
+  const missing = findMissing(wanted, unavailable)
+  const able = wanted.filter(({ name }) => missing.every((m) => m.name !== name))
+  for (const { name, reason } of missing) process.stderr.write(`${name} is missing: ${reason}\n`)
+  const run = await runAll(able, {
+    rounds: options.rounds,
+    durations: options.isQuick ? QUICK : FULL,
+    lock: options.lock,
+    commit: describeCommit(packageFolder()),
+    missing,
+    log: (line) => process.stderr.write(`${line}\n`),
+  })
+  await report(run, options)
+  return run.faults.length === 0 ? 0 : 1
 }
 
-async function runOne(bed: Bed, contender: Contender, suffix: string): Promise<void> {
-  const [a, b] = bed.hosts
-  const running = await contender.start(bed)
+interface BenchOptions {
+  readonly isQuick: boolean
+  readonly rounds: number
+  readonly only: readonly string[]
+  readonly flags: readonly string[]
+  readonly json: string | null
+  readonly from: string | null
+  readonly lock: string | null
+}
+
+/** @returns null when the command line is wrong */
+function parse(argv: readonly string[]): BenchOptions | null {
   try {
-    await setPodMtu(bed, running.mtu)
-    const [, far] = running.addresses
-    const note = (what: string, value: number): void => {
-      record(contender.name, `${what}${suffix}`, value)
+    const { values } = parseArgs({
+      args: [...argv],
+      options: {
+        quick: { type: 'boolean', default: false },
+        rounds: { type: 'string' },
+        only: { type: 'string', default: '' },
+        flags: { type: 'string', multiple: true, default: [] },
+        json: { type: 'string' },
+        from: { type: 'string' },
+        lock: { type: 'string' },
+      },
+    })
+    const rounds = Number(values.rounds ?? (values.quick ? 1 : 3))
+    if (!Number.isInteger(rounds) || rounds < 1) return null
+    return {
+      isQuick: values.quick,
+      rounds,
+      only: values.only
+        .split(';')
+        .map((name) => name.trim())
+        .filter(Boolean),
+      flags: values.flags,
+      json: values.json ?? null,
+      from: values.from ?? null,
+      lock: values.lock ?? null,
     }
-    const one = await measure.tcp(a.place, b.place, far, seconds, 1)
-    note('TCP 1 flow, Gbit/s', one.gbitPerSecond)
-    note('TCP 1 flow, CPU s/GB', one.cpuSecondsPerGb)
-    if (suffix !== '') return
-    note(
-      'TCP 1 flow back, Gbit/s',
-      (await measure.tcp(a.place, b.place, far, seconds, 1, true)).gbitPerSecond,
-    )
-    note(
-      'TCP 4 flows, Gbit/s',
-      (await measure.tcp(a.place, b.place, far, seconds, 4)).gbitPerSecond,
-    )
-    note(
-      'TCP pod to pod, Gbit/s',
-      (await measure.tcp(a.pod, b.pod, b.podAddress, seconds, 1)).gbitPerSecond,
-    )
-    const small = await measure.packets(a.place, b.place, far, 64, seconds, false)
-    note('64-byte packets received/s', small.receivedPerSecond)
-    note(
-      '64-byte packets received/s, GSO sender',
-      (await measure.packets(a.place, b.place, far, 64, seconds, true)).receivedPerSecond,
-    )
-    const rtt = await measure.roundTrips(a.place, far, flags.quick ? 200 : 1000)
-    note('RTT p50, us', rtt.p50)
-    note('RTT p99, us', rtt.p99)
-    note('RTT p99.9, us', rtt.p999)
-    const memory = measure.resident(running.daemons)
-    if (memory.length > 0) note('resident memory, MB', Math.max(...memory) / 1e6)
-  } finally {
-    await running.stop()
+  } catch {
+    return null
   }
 }
 
-const { bed, lab } = await createBed(1500)
-try {
-  for (let round = 0; round < rounds; round++) {
-    process.stderr.write(`round ${String(round + 1)} of ${String(rounds)}\n`)
-    const order = contenders.map((_, i) => contenders[(i + round) % contenders.length])
-    for (const contender of order) {
-      if (contender === undefined || contender.missing() !== null) continue
-      await runOne(bed, contender, '')
-    }
-    await setUnderlayOffloads(bed, false)
-    for (const contender of order) {
-      if (contender === undefined || contender.missing() !== null) continue
-      await runOne(bed, contender, ', underlay offloads off')
-    }
-    await setUnderlayOffloads(bed, true)
-  }
-} finally {
-  await lab.close()
+/** Contenders that lack a program, each with the reason. */
+export function findMissing(
+  contenders: readonly Contender[],
+  unavailable: ReadonlyMap<string, string>,
+): Run['missing'] {
+  return contenders.flatMap(({ name, needs }) => {
+    const lacking = needs.find((program) => !hasProgram(program))
+    if (lacking === undefined) return []
+    return [{ name, reason: unavailable.get(lacking) ?? `${lacking} is not installed` }]
+  })
 }
 
-const median = (values: readonly number[]): number =>
-  [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
-const table = Object.fromEntries(
-  [...samples].map(([name, of]) => [
-    name,
-    Object.fromEntries([...of].map(([what, values]) => [what, { median: median(values), values }])),
-  ]),
-)
-if (flags.json !== undefined) writeFileSync(flags.json, JSON.stringify(table, null, 2))
-const whats = [...new Set([...samples.values()].flatMap((of) => [...of.keys()]))]
-for (const what of whats) {
-  process.stdout.write(`${what}\n`)
-  for (const [name, of] of samples) {
-    const values = of.get(what)
-    if (values === undefined) continue
-    const base = median(samples.get('heddle')?.get(what) ?? [])
-    process.stdout.write(
-      `  ${name.padEnd(14)} ${median(values).toPrecision(4).padStart(10)}   heddle is ${(base / median(values)).toFixed(2)} x\n`,
-    )
+/** The report on the terminal; a complete run also goes to docs/. */
+async function report(run: Run, { isQuick, only, flags, json }: BenchOptions): Promise<void> {
+  process.stdout.write(renderReport(run, []))
+  if (json !== null) await writeRecord(run, json)
+  if (isQuick || only.length > 0 || flags.length > 0) {
+    const file = join(resultsFolder(), 'netns.json')
+    await writeRecord(run, file)
+    process.stderr.write(`record: ${file}\n`)
+    return
   }
+  await publish(run)
+}
+
+async function publish(run: Run): Promise<void> {
+  const written = await writeDocs(run, join(packageFolder(), 'docs'))
+  process.stderr.write(`written: ${written.join(', ')}\n`)
 }

@@ -1,40 +1,78 @@
 /**
- * What `npm start` and `npm test` run, on a bare clone too: plain JavaScript without dependencies.
+ * What `npm start`, `npm test` and `npm run bench` run, on a bare clone too: plain JavaScript without
+ * dependencies.
  *
  *     node control/cli/bootstrap.mjs demo [options of heddle demo]
  *     node control/cli/bootstrap.mjs test [parts of test file names]
+ *     node control/cli/bootstrap.mjs bench [options of the benchmark]
+ *     node control/cli/bootstrap.mjs compare [two records, or --commits and two commits]
  *
  * Checks the machine, installs what is missing, builds what is out of date, then does the job. A
  * second run finds nothing to do and says nothing.
  */
-import { checkKernel, checkPlatform } from './prepare/machine.mjs'
+import { checkKernel, checkPlatform, demandRoot } from './prepare/machine.mjs'
 import { build } from './prepare/build.mjs'
 import { installNpmPackages } from './prepare/npm.mjs'
-import { installSystemPackages } from './prepare/system.mjs'
+import { installSystemPackages, tryToInstall } from './prepare/system.mjs'
 import { StepError } from './prepare/step.mjs'
 
-const [job, ...args] = process.argv.slice(2)
+const [name, ...args] = process.argv.slice(2)
+const load = (file) => import(new URL(`../../dist/${file}`, import.meta.url).href)
 
-try {
-  if (job !== 'demo' && job !== 'test')
-    throw new StepError('usage: bootstrap.mjs demo|test [options]')
-  const isRoot = checkPlatform(job)
-  const wantsEtcd = args.some(
+/** `command`: what follows `npm` where root is needed; `groups`: of system packages; `run`: → exit code. */
+const JOBS = {
+  demo: {
+    command: 'start',
+    groups: wantsEtcd() ? ['demo', 'etcd'] : ['demo'],
+    // The tool reads process.argv itself, `demo` and its options stand there already, and sets the code.
+    run: () => load('control/cli/heddle.js').then(() => process.exitCode),
+  },
+  test: {
+    command: null,
+    groups: ['demo', 'etcd', 'test'],
+    run: async () => (await import('./test-run/run.mjs')).runTests(args),
+  },
+  bench: {
+    command: 'run bench',
+    groups: ['demo', 'bench'],
+    run: async () => {
+      const unavailable = await tryToInstall('contenders')
+      return (await load('bench/netns/main.js')).bench(args, unavailable)
+    },
+  },
+  compare: {
+    // Records are only read; commits are measured.
+    ...(args.includes('--commits')
+      ? { command: 'run bench:compare', groups: ['demo', 'bench'] }
+      : { command: null, groups: ['demo'] }),
+    run: async () => (await load('bench/netns/compare.js')).compare(args),
+  },
+}
+
+function wantsEtcd() {
+  return args.some(
     (arg, i) => arg === '--store=etcd' || (arg === 'etcd' && args[i - 1] === '--store'),
   )
-  await installSystemPackages(
-    job === 'test' ? ['demo', 'etcd', 'test'] : ['demo', ...(wantsEtcd ? ['etcd'] : [])],
-  )
+}
+
+try {
+  const job = JOBS[name]
+  if (job === undefined) {
+    throw new StepError(`usage: bootstrap.mjs ${Object.keys(JOBS).join('|')} [options]`)
+  }
+  checkPlatform()
+  const isRoot = process.getuid() === 0
+  if (job.command !== null) demandRoot(job.command)
+  if (name === 'test' && !isRoot) {
+    console.error(
+      'heddle: not root: every test that needs TUN devices or network namespaces will be skipped',
+    )
+  }
+  await installSystemPackages(job.groups)
   await installNpmPackages()
   await build()
   if (isRoot) checkKernel()
-  if (job === 'demo') {
-    // The tool reads process.argv itself: `demo` and its options stand there already.
-    await import(new URL('../../dist/control/cli/heddle.js', import.meta.url).href)
-  } else {
-    const { runTests } = await import('./test-run/run.mjs')
-    process.exitCode = await runTests(args)
-  }
+  process.exitCode = await job.run()
 } catch (fault) {
   if (!(fault instanceof StepError)) throw fault
   console.error(`heddle: ${fault.message}`)

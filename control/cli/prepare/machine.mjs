@@ -8,11 +8,8 @@ import { StepError } from './step.mjs'
 const NODE_MAJOR = 20
 const TUN = '/dev/net/tun'
 
-/**
- * @param job  `demo` needs root; `test` goes on without, and skips what needs it
- * @returns    whether this is root
- */
-export function checkPlatform(job) {
+/** Checks Node and the system. */
+export function checkPlatform() {
   const major = Number(process.versions.node.split('.')[0])
   if (major < NODE_MAJOR) {
     throw new StepError(
@@ -24,17 +21,14 @@ export function checkPlatform(job) {
       `this is ${process.platform}; Heddle needs Linux, for its TUN devices and network namespaces`,
     )
   }
-  const isRoot = process.getuid() === 0
-  if (isRoot) return true
-  if (job === 'demo') {
-    throw new StepError(
-      'the demo needs root, for TUN devices and network namespaces: sudo env "PATH=$PATH" npm start',
-    )
-  }
-  console.error(
-    'heddle: not root: every test that needs TUN devices or network namespaces will be skipped',
+}
+
+/** @param command  how this job is called, after `npm` */
+export function demandRoot(command) {
+  if (process.getuid() === 0) return
+  throw new StepError(
+    `this needs root, for TUN devices and network namespaces: sudo env "PATH=$PATH" npm ${command}`,
   )
-  return false
 }
 
 /** Whether the kernel lets us have TUN devices and namespaces; makes /dev/net/tun where it is missing. */

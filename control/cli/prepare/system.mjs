@@ -1,15 +1,18 @@
 /**
  * System packages: what is needed for which job, and their installation where there is apt.
  *
- * etcd-server starts a service when it is installed. Heddle wants the program, not the service: while
- * apt works, policy-rc.d forbids starting anything, and afterwards the service is disabled.
+ * Some packages start a service when they are installed. Heddle wants the programs, not the services:
+ * while apt works, policy-rc.d forbids starting anything, and afterwards the services are disabled.
  */
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import { StepError, runQuietly, step, which } from './step.mjs'
 
 const POLICY = '/usr/sbin/policy-rc.d'
 
-/** `command` or `file` shows that it is there; `name` is Debian's, `what` everybody's. */
+/**
+ * `command` or `file` shows that it is there; `name` is Debian's, `what` everybody's; `service` is one
+ * that Debian would start with the machine.
+ */
 const NEEDED = {
   demo: [
     { name: 'gcc', command: 'cc', what: 'a C compiler (cc)' },
@@ -24,7 +27,7 @@ const NEEDED = {
     { name: 'tcpdump', command: 'tcpdump', what: 'tcpdump' },
   ],
   etcd: [
-    { name: 'etcd-server', command: 'etcd', what: 'etcd 3.3 or newer' },
+    { name: 'etcd-server', command: 'etcd', service: 'etcd', what: 'etcd 3.3 or newer' },
     { name: 'etcd-client', command: 'etcdctl', what: 'etcdctl 3.3 or newer' },
   ],
   test: [
@@ -33,6 +36,16 @@ const NEEDED = {
     { name: 'socat', command: 'socat', what: 'socat' },
     { name: 'curl', command: 'curl', what: 'curl' },
     { name: 'python3', command: 'python3', what: 'Python 3' },
+  ],
+  bench: [
+    { name: 'iperf3', command: 'iperf3', service: 'iperf3', what: 'iperf3' },
+    { name: 'ethtool', command: 'ethtool', what: 'ethtool' },
+  ],
+  contenders: [
+    { name: 'socat', command: 'socat', what: 'socat' },
+    { name: 'wireguard-go', command: 'wireguard-go', what: 'wireguard-go' },
+    { name: 'wireguard-tools', command: 'wg', what: 'wg of wireguard-tools' },
+    { name: 'nebula', command: 'nebula', what: 'nebula' },
   ],
 }
 
@@ -61,13 +74,34 @@ export async function installSystemPackages(groups) {
       `this machine lacks\n${list}\nPlease install ${how}`.replace('install :', 'install it:'),
     )
   }
-  await step(`installing ${names.join(', ')}`, () => withoutServices(() => install(names)))
+  await step(`installing ${names.join(', ')}`, () => installWithoutServices(missing))
   const still = missing.filter((item) => !isThere(item))
   if (still.length > 0) {
     throw new StepError(
       `apt installed ${names.join(', ')}, but still missing: ${still.map(({ what }) => what).join(', ')}`,
     )
   }
+}
+
+/**
+ * Installs what it can of a group that nothing depends on.
+ * @returns why each that is still missing could not be installed, by command
+ */
+export async function tryToInstall(group) {
+  const reasons = new Map()
+  for (const item of NEEDED[group].filter((one) => !isThere(one))) {
+    if (which('apt-get') === null || process.getuid() !== 0) {
+      reasons.set(item.command, `${item.what} is not installed, and apt-get cannot be used here`)
+      continue
+    }
+    try {
+      await step(`installing ${item.name}`, () => installWithoutServices([item]))
+    } catch (fault) {
+      if (!(fault instanceof StepError)) throw fault
+      reasons.set(item.command, fault.message.replaceAll(/\s*\n\s*/g, ' '))
+    }
+  }
+  return reasons
 }
 
 async function install(names) {
@@ -81,9 +115,20 @@ async function install(names) {
   return update.code === 0 ? apt(...packages) : update
 }
 
-async function withoutServices(work) {
+/** Installs packages that were missing, and sees to it that none of their services runs, now or later. */
+async function installWithoutServices(items) {
+  const result = await withPolicy(() => install(items.map(({ name }) => name)))
+  for (const { service } of items.filter((item) => item.service !== undefined && isThere(item))) {
+    // Neither command exists everywhere; neither is needed twice.
+    await runQuietly('update-rc.d', [service, 'disable'])
+    await runQuietly('systemctl', ['disable', '--now', `${service}.service`])
+  }
+  return result
+}
+
+/** Does some work while no package may start a service. */
+async function withPolicy(work) {
   const ours = !existsSync(POLICY)
-  const hadEtcd = which('etcd') !== null
   const tidy = () => {
     if (ours) rmSync(POLICY, { force: true })
   }
@@ -94,13 +139,7 @@ async function withoutServices(work) {
   // invoke-rc.d(8): exit code 101 means that the action is forbidden.
   if (ours) writeFileSync(POLICY, '#!/bin/sh\nexit 101\n', { mode: 0o755 })
   try {
-    const result = await work()
-    if (!hadEtcd && which('etcd') !== null) {
-      // Nor at the next start of the machine. Neither command exists everywhere; neither is needed twice.
-      await runQuietly('update-rc.d', ['etcd', 'disable'])
-      await runQuietly('systemctl', ['disable', '--now', 'etcd.service'])
-    }
-    return result
+    return await work()
   } finally {
     tidy()
     process.off('exit', tidy)

@@ -1,0 +1,48 @@
+/**
+ * socat between a TUN and UDP: one read and one send per packet, the way flannel's own proxy works.
+ */
+import { type ManagedProcess, must } from '../../../control/lab/process.js'
+import { type Contender, UNDERLAY_MTU, otherSide, stopAll, untilDevice } from '../contender.js'
+import { PARTS, SOCAT } from '../measurements.js'
+
+/** Outer IPv4 20, UDP 8. */
+const OVERHEAD = 28
+const DEVICE = 'sct0'
+const PORT = 9999
+
+export const socat: Contender = {
+  name: SOCAT,
+  note: 'TUN to UDP, one packet per system call: a stand-in for flannel’s udp proxy',
+  mtu: UNDERLAY_MTU - OVERHEAD,
+  device: DEVICE,
+  needs: ['socat'],
+  parts: PARTS,
+  version: async () =>
+    /socat version (\S+)/.exec(await must('socat', ['-V']))?.[1] ?? 'version unknown',
+  async start(bed) {
+    const daemons: ManagedProcess[] = []
+    for (const [i, side] of bed.hosts.entries()) {
+      const other = otherSide(bed, i)
+      const to = `UDP4-DATAGRAM:${other.underlay}:${String(PORT)}`
+      daemons.push(
+        await side.place.spawn('socat', [
+          '-b',
+          '65535',
+          `TUN,tun-name=${DEVICE},iff-no-pi,iff-up`,
+          `${to},bind=${side.underlay}:${String(PORT)}`,
+        ]),
+      )
+      await untilDevice(side, DEVICE)
+      await side.place.ip(
+        `link set ${DEVICE} mtu ${String(this.mtu)} up`,
+        `address add ${side.base}/32 dev ${DEVICE}`,
+        `route add ${other.subnet} dev ${DEVICE}`,
+      )
+    }
+    return {
+      addresses: [bed.hosts[0].base, bed.hosts[1].base],
+      daemons,
+      stop: () => stopAll(daemons),
+    }
+  },
+}

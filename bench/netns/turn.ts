@@ -1,0 +1,139 @@
+/**
+ * One contender's turn in a round: brought up, warmed, measured, taken down. Nothing of any other
+ * contender runs meanwhile.
+ */
+import { bytesSent, setPodMtu, setUnderlayOffloads } from './bed.js'
+import { type Bed, type Contender, type Running, until } from './contender.js'
+import * as measure from './measure.js'
+import type { Way } from './measure.js'
+import type { Part } from './measurements.js'
+
+/** How long everything takes. */
+export interface Durations {
+  /** TCP runs; a whole number, as iperf3 wants it. */
+  readonly tcpSeconds: number
+  readonly packetSeconds: number
+  readonly exchangeSeconds: number
+  readonly pings: number
+}
+
+export const FULL: Durations = {
+  tcpSeconds: 2,
+  packetSeconds: 1.5,
+  exchangeSeconds: 1.5,
+  pings: 1500,
+}
+export const QUICK: Durations = {
+  tcpSeconds: 1,
+  packetSeconds: 0.4,
+  exchangeSeconds: 0.4,
+  pings: 200,
+}
+
+/** Takes one figure, under its key of MEASUREMENTS. */
+export type Note = (key: string, value: number) => void
+
+const TCP_PARTS: readonly Part[] = ['one-flow', 'back', 'four-flows', 'pods', 'plain-link']
+const WARM_UP_SECONDS = 1
+/** Share of the payload that must have passed the contender's own device. */
+const OWN_SHARE = 0.95
+
+/** Runs all parts of a contender. @throws when it does not come up, or measures something else */
+export async function takeTurn(
+  bed: Bed,
+  contender: Contender,
+  durations: Durations,
+  note: Note,
+): Promise<void> {
+  const parts = contender.parts.filter((part) => part !== 'plain-link')
+  await withContender(bed, contender, (running) =>
+    measureParts(bed, { ...contender, parts }, running, durations, note),
+  )
+  if (!contender.parts.includes('plain-link')) return
+  await setUnderlayOffloads(bed, false)
+  try {
+    // Started anew: a daemon finds out at its start what the link can do.
+    await withContender(bed, contender, async (running) => {
+      const { gbitPerSecond } = await measure.tcp(hostWay(bed, running), durations.tcpSeconds, 1)
+      note('tcp1-plain', gbitPerSecond)
+    })
+  } finally {
+    await setUnderlayOffloads(bed, true)
+  }
+}
+
+function hostWay({ hosts: [a, b] }: Bed, { addresses }: Running): Way {
+  return { from: a.place, to: b.place, address: addresses[1] }
+}
+
+function podWay({ hosts: [a, b] }: Bed): Way {
+  return { from: a.pod, to: b.pod, address: b.podAddress }
+}
+
+async function withContender(
+  bed: Bed,
+  contender: Contender,
+  work: (running: Running) => Promise<void>,
+): Promise<void> {
+  await setPodMtu(bed, contender.mtu)
+  const running = await contender.start(bed)
+  try {
+    for (const { from, address } of [hostWay(bed, running), podWay(bed)]) {
+      await until(`${contender.name} answers at ${address}`, async () => {
+        const { code } = await from.run('ping', ['-c', '1', '-W', '1', address])
+        return code === 0
+      })
+    }
+    if (contender.parts.some((part) => TCP_PARTS.includes(part))) {
+      await measure.tcp(hostWay(bed, running), WARM_UP_SECONDS, 1)
+    }
+    await work(running)
+  } finally {
+    await running.stop()
+  }
+}
+
+async function measureParts(
+  bed: Bed,
+  { name, device, parts }: Contender,
+  running: Running,
+  { tcpSeconds, packetSeconds, exchangeSeconds, pings }: Durations,
+  note: Note,
+): Promise<void> {
+  const way = hostWay(bed, running)
+  if (parts.includes('one-flow')) {
+    const before = await bytesSent(bed.hosts[0], device)
+    const one = await measure.tcp(way, tcpSeconds, 1)
+    const carried = (await bytesSent(bed.hosts[0], device)) - before
+    if (carried < one.bytes * OWN_SHARE) {
+      throw new Error(
+        `${name} carried ${String(carried)} bytes on ${device}, TCP ${String(one.bytes)}`,
+      )
+    }
+    note('tcp1', one.gbitPerSecond)
+    note('cpu1', one.cpuSecondsPerGb)
+  }
+  if (parts.includes('back')) {
+    note('tcp1-back', (await measure.tcp(way, tcpSeconds, 1, true)).gbitPerSecond)
+  }
+  if (parts.includes('four-flows')) {
+    note('tcp4', (await measure.tcp(way, tcpSeconds, 4)).gbitPerSecond)
+  }
+  if (parts.includes('pods')) {
+    note('tcp-pods', (await measure.tcp(podWay(bed), tcpSeconds, 1)).gbitPerSecond)
+  }
+  if (parts.includes('packets')) {
+    note('pps64', (await measure.smallPackets(way, packetSeconds, false)) / 1000)
+    note('pps64-gso', (await measure.smallPackets(way, packetSeconds, true)) / 1000)
+  }
+  if (parts.includes('round-trips')) {
+    const trips = await measure.exchange(way, exchangeSeconds)
+    note('rtt-p50', trips.p50)
+    note('rtt-p99', trips.p99)
+    note('rtt-p999', trips.p999)
+    const idle = await measure.pings(way, pings)
+    note('ping-p50', idle.p50)
+    note('ping-p99', idle.p99)
+  }
+  if (parts.includes('memory')) note('memory', measure.resident(running.daemons) / 1e6)
+}
