@@ -88,8 +88,10 @@ export class Egress {
     if (verdict === FORWARD) verdict = this.route(batch, at)
     if (verdict === FORWARD) verdict = this.age(view, at)
     if (verdict === FORWARD) verdict = this.finish(batch, at)
-    if (verdict !== FORWARD || this.segments > 0) return verdict
-    this.stage(view, at, ipv4.totalLen(view, at))
+    if (verdict !== FORWARD) return verdict
+    // Read as one packet, sent as many: each of them is accounted for.
+    if (this.segments > 0) this.parts.counters.gauge(READ + EGRESS, this.segments - 1)
+    else this.stage(view, at, ipv4.totalLen(view, at))
     return FORWARD
   }
 
@@ -179,13 +181,11 @@ export class Egress {
    * @returns  whether all of it found room
    */
   private stageSegments(view: DataView): boolean {
-    const { encap, out, runs, hops, segmenter, counters } = this.parts
+    const { encap, out, runs, hops, segmenter } = this.parts
     const name = hops.name(this.hop)
     const header = encap.headerLen
     for (; this.segment < this.segments; this.segment++) {
       if (out.isFull() || !segmenter.hasRoom()) return false
-      // Read as one packet, sent as many: each of them is accounted for.
-      if (this.segment > 0) counters.gauge(READ + EGRESS, 1)
       const at = segmenter.header(this.segment)
       const len = segmenter.len(this.segment)
       this.parts.encap.push(view, at, this.hop)

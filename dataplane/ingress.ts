@@ -104,7 +104,7 @@ export class Ingress {
     for (; this.done < len; this.done += step) {
       if (out.isFull()) return false
       // Read as one row, written as many: each of them is accounted for.
-      if (this.done > 0) counters.gauge(READ + INGRESS, 1)
+      if (this.done === 0 && step < len) counters.gauge(READ + INGRESS, Math.ceil(len / step) - 1)
       const bytes = Math.min(step, len - this.done)
       this.datagram(batch.arena.view, at + this.done, bytes, this.nextSum())
     }
