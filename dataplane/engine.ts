@@ -7,12 +7,12 @@
  * tests all run this same code. Each step is bounded, so neither direction can starve the other.
  */
 import { BREATHS, EGRESS, INGRESS, JOINS_LOST, READ, RUNS_LOST, type Counters } from './counters.js'
-import { Egress } from './egress.js'
+import { createEgress, type Egress } from './egress.js'
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import { ICMP_ARENA_BYTES, IcmpErrors, type IcmpPort } from './icmp.js'
-import { Ingress } from './ingress.js'
+import { createIngress, type Ingress } from './ingress.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
 import { Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
 import type { OffloadOptions } from './offload/offload.js'
@@ -115,7 +115,8 @@ export class Engine {
       offload.canJoinTcp,
       offload.canJoinUdp,
     )
-    this.egress = new Egress({
+    this.egress = createEgress({
+      arena,
       fib,
       hops,
       encap,
@@ -127,7 +128,8 @@ export class Engine {
       segmenter: this.segmenter,
       hasVnet: offload.hasVnet,
     })
-    this.ingress = new Ingress({
+    this.ingress = createIngress({
+      arena,
       fib,
       hops,
       encap,
