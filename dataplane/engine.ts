@@ -7,12 +7,12 @@
  * tests all run this same code. Each step is bounded, so neither direction can starve the other.
  */
 import { BREATHS, EGRESS, INGRESS, JOINS_LOST, READ, RUNS_LOST, type Counters } from './counters.js'
-import { Egress } from './egress.js'
+import { createEgress, type Egress } from './egress.js'
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import { ICMP_ARENA_BYTES, IcmpErrors, type IcmpPort } from './icmp.js'
-import { Ingress } from './ingress.js'
+import { createIngress, type Ingress } from './ingress.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
 import { Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
 import type { OffloadOptions } from './offload/offload.js'
@@ -115,7 +115,8 @@ export class Engine {
       offload.canJoinTcp,
       offload.canJoinUdp,
     )
-    this.egress = new Egress({
+    this.egress = createEgress({
+      arena,
       fib,
       hops,
       encap,
@@ -127,7 +128,8 @@ export class Engine {
       segmenter: this.segmenter,
       hasVnet: offload.hasVnet,
     })
-    this.ingress = new Ingress({
+    this.ingress = createIngress({
+      arena,
       fib,
       hops,
       encap,
@@ -186,11 +188,7 @@ export class Engine {
     const out = this.toOutside
     if (out.count > 0) {
       this.outside.send(out, this.hops.names)
-      for (let i = 0; i < out.count; i++) {
-        const errno = out.result(i)
-        if (errno !== 0 && out.segment(i) > 0 && this.resend(i, errno)) continue
-        this.settle(EGRESS, out, i)
-      }
+      this.settle(EGRESS, out)
     }
     out.clear()
     this.runs.clear()
@@ -201,11 +199,7 @@ export class Engine {
     const out = this.toInside
     if (out.count > 0) {
       this.inside.write(out)
-      for (let i = 0; i < out.count; i++) {
-        const errno = out.result(i)
-        if (errno !== 0 && this.coalescer.isJoined(i) && this.rewrite(i, errno)) continue
-        this.settle(INGRESS, out, i)
-      }
+      this.settle(INGRESS, out)
     }
     out.clear()
   }
@@ -225,7 +219,7 @@ export class Engine {
     }
     splitRun(this.toOutside, run, this.again)
     this.outside.send(this.again, this.hops.names)
-    for (let i = 0; i < this.again.count; i++) this.settle(EGRESS, this.again, i)
+    this.settle(EGRESS, this.again)
     return true
   }
 
@@ -238,16 +232,28 @@ export class Engine {
     }
     this.coalescer.split(entry, this.again)
     this.inside.write(this.again)
-    for (let i = 0; i < this.again.count; i++) this.settle(INGRESS, this.again, i)
+    this.settle(INGRESS, this.again)
     return true
   }
 
-  /** Counts what became of an entry. */
-  private settle(direction: number, entries: Entries, i: number): void {
-    const errno = entries.result(i)
-    const verdict =
-      errno === 0 ? FORWARD : direction === EGRESS ? sendVerdict(errno) : writeVerdict(errno)
-    this.counters.add(direction, verdict, entries.packets(i), entries.bytes(i))
+  /** Counts what became of entries; those of several packets that were refused get another try. */
+  private settle(direction: number, entries: Entries): void {
+    let packets = 0
+    let bytes = 0
+    for (let i = 0; i < entries.count; i++) {
+      const errno = entries.result(i)
+      if (errno === 0) {
+        packets += entries.packets(i)
+        bytes += entries.bytes(i)
+      } else if (direction === EGRESS) {
+        if (entries.segment(i) > 0 && this.resend(i, errno)) continue
+        this.counters.add(EGRESS, sendVerdict(errno), entries.packets(i), entries.bytes(i))
+      } else {
+        if (entries.packets(i) > 1 && this.rewrite(i, errno)) continue
+        this.counters.add(INGRESS, writeVerdict(errno), entries.packets(i), entries.bytes(i))
+      }
+    }
+    this.counters.add(direction, FORWARD, packets, bytes)
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * Packets for the offload tests, made and cut the slow way: on plain byte arrays, every checksum
- * summed word by word (RFC 1071 §1), nothing shared with the code under test. Test support, used by
- * no other code.
+ * summed word by word (RFC 1071 §1), nothing shared with the code under test. Support of tests and
+ * benches, used by no other code.
  */
 
 export const FIN = 0x01

@@ -49,8 +49,15 @@ export function toLines(summary: Results, sizes: ReadonlyMap<string, number>): R
   return lines
 }
 
-/** Text table of a suite, with the machine that it ran on. */
-export function formatReport(summary: Results, sizes: ReadonlyMap<string, number>): string {
+/**
+ * Text table of a suite, with the machine that it ran on.
+ * @param notes  what else there is to say about a case, by its name
+ */
+export function formatReport(
+  summary: Results,
+  sizes: ReadonlyMap<string, number>,
+  notes?: ReadonlyMap<string, string>,
+): string {
   const width = Math.max(...summary.results.map(({ name }) => name.length))
   const lines = toLines(summary, sizes).map((line) =>
     [
@@ -60,6 +67,7 @@ export function formatReport(summary: Results, sizes: ReadonlyMap<string, number
       `${line.mopsPerSecond.toFixed(3).padStart(10)} M/s`,
       `${line.ratio.toFixed(2).padStart(10)} x`,
       `  ±${line.marginPercent.toFixed(1)} %`,
+      `  ${notes?.get(line.name) ?? ''}`.trimEnd(),
     ].join(''),
   )
   const cpu = cpus()

@@ -14,6 +14,8 @@ export interface Case {
   readonly size: number
   /** Makes the batch; called several times by benny, so whatever is costly is made outside. */
   readonly prepare: () => () => number
+  /** How long to measure, default 1. */
+  readonly seconds?: number
 }
 
 let consumed = 0
@@ -29,7 +31,25 @@ export function checksum(): number {
  * @param cases  at least one
  */
 export async function runSuite(name: string, cases: readonly Case[]): Promise<void> {
-  const adds = cases.map(({ name, prepare }) =>
+  const summary = await measure(
+    name,
+    cases,
+    b.save({ folder: resultsFolder(), file: name, details: true }),
+  )
+  const sizes = new Map(cases.map(({ name, size }) => [name, size]))
+  console.log(formatReport(summary, sizes))
+}
+
+/**
+ * Runs the cases of a suite.
+ * @param handlers  what benny is to do with the summary
+ */
+export function measure(
+  name: string,
+  cases: readonly Case[],
+  ...handlers: ReturnType<typeof b.save>[]
+): ReturnType<typeof b.suite> {
+  const adds = cases.map(({ name, prepare, seconds = 1 }) =>
     b.add(
       name,
       () => {
@@ -38,14 +58,8 @@ export async function runSuite(name: string, cases: readonly Case[]): Promise<vo
           consumed = (consumed + batch()) | 0
         }
       },
-      { minSamples: 5, maxTime: 1 },
+      { minSamples: 5, maxTime: seconds },
     ),
   )
-  const summary = await b.suite(
-    name,
-    ...adds,
-    b.save({ folder: resultsFolder(), file: name, details: true }),
-  )
-  const sizes = new Map(cases.map(({ name, size }) => [name, size]))
-  console.log(formatReport(summary, sizes))
+  return b.suite(name, ...adds, ...handlers)
 }

@@ -29,8 +29,10 @@ const LEN = 7
 
 /** Field numbers, by name, for the native side's twin test. */
 export const ENTRY_FIELDS = { FIRST, PIECES, SEGMENT, NAME, RESULT } as const
+/** Int32 values per entry, as a power of two. */
+const SHIFT = 3
 /** Int32 values per entry. */
-export const ENTRY_STRIDE = 8
+export const ENTRY_STRIDE = 1 << SHIFT
 
 export class Entries {
   readonly capacity: number
@@ -50,6 +52,7 @@ export class Entries {
     this.piecesPerEntry = piecesPerEntry
     this.entries = new Int32Array(capacity * ENTRY_STRIDE)
     this.pieces = new Int32Array(capacity * piecesPerEntry * 2)
+    for (let i = 0; i < capacity; i++) this.entries[i * ENTRY_STRIDE + FIRST] = i * piecesPerEntry
   }
 
   clear(): void {
@@ -72,38 +75,41 @@ export class Entries {
    */
   begin(name: number): number {
     const i = this.count++
-    const e = i * ENTRY_STRIDE
-    this.entries[e + FIRST] = i * this.piecesPerEntry
-    this.entries[e + PIECES] = 0
-    this.entries[e + SEGMENT] = 0
-    this.entries[e + NAME] = name
-    this.entries[e + RESULT] = 0
-    this.entries[e + PACKETS] = 0
-    this.entries[e + BYTES] = 0
-    this.entries[e + LEN] = 0
+    const e = i << SHIFT
+    const { entries } = this
+    entries[e + PIECES] = 0
+    entries[e + SEGMENT] = 0
+    entries[e + NAME] = name
+    entries[e + RESULT] = 0
+    entries[e + PACKETS] = 0
+    entries[e + BYTES] = 0
+    entries[e + LEN] = 0
     return i
   }
 
   /** Appends a piece to an entry that has room for it. Borrows the bytes until the flush. */
   addPiece(i: number, at: number, len: number): void {
-    const e = i * ENTRY_STRIDE
-    const p = 2 * (this.field(i, FIRST) + this.field(i, PIECES))
-    this.pieces[p] = at
-    this.pieces[p + 1] = len
-    this.entries[e + PIECES] = this.field(i, PIECES) + 1
-    this.entries[e + LEN] = this.field(i, LEN) + len
+    const e = i << SHIFT
+    const { entries, pieces } = this
+    const count = entries[e + PIECES] ?? 0
+    const p = ((entries[e + FIRST] ?? 0) + count) << 1
+    pieces[p] = at
+    pieces[p + 1] = len
+    entries[e + PIECES] = count + 1
+    entries[e + LEN] = (entries[e + LEN] ?? 0) + len
   }
 
   /** Counts one more packet of so many inner bytes to an entry. */
   addPacket(i: number, bytes: number): void {
-    const e = i * ENTRY_STRIDE
-    this.entries[e + PACKETS] = this.field(i, PACKETS) + 1
-    this.entries[e + BYTES] = this.field(i, BYTES) + bytes
+    const e = i << SHIFT
+    const { entries } = this
+    entries[e + PACKETS] = (entries[e + PACKETS] ?? 0) + 1
+    entries[e + BYTES] = (entries[e + BYTES] ?? 0) + bytes
   }
 
   /** Makes an entry a run: the kernel cuts it into datagrams of so many bytes. */
   setSegment(i: number, size: number): void {
-    this.entries[i * ENTRY_STRIDE + SEGMENT] = size
+    this.entries[(i << SHIFT) + SEGMENT] = size
   }
 
   /**
@@ -152,10 +158,10 @@ export class Entries {
   }
   /** Records the errno (positive; 0 = done) of an entry; devices in TypeScript use it as the native side does. */
   setResult(i: number, errno: number): void {
-    this.entries[i * ENTRY_STRIDE + RESULT] = errno
+    this.entries[(i << SHIFT) + RESULT] = errno
   }
 
   private field(i: number, field: number): number {
-    return this.entries[i * ENTRY_STRIDE + field] ?? 0
+    return this.entries[(i << SHIFT) + field] ?? 0
   }
 }
