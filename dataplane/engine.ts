@@ -14,7 +14,7 @@ import type { HopTable } from './fib/nexthop.js'
 import { ICMP_ARENA_BYTES, IcmpErrors, type IcmpPort } from './icmp.js'
 import { createIngress, type Ingress } from './ingress.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
-import { Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
+import { createCoalescer, type Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { Runs, splitRun } from './offload/runs.js'
 import { HEADER_SLOT, Segmenter } from './offload/segment.js'
@@ -107,7 +107,7 @@ export class Engine {
     this.icmp = new IcmpErrors(arena, place.icmp, options.localAddress, options.icmp, counters)
     this.segmenter = new Segmenter(arena, place.headers, HEADER_SLOTS, sums)
     this.runs = new Runs(this.toOutside, offload.maxRun)
-    this.coalescer = new Coalescer(
+    this.coalescer = createCoalescer(
       arena,
       this.toInside,
       place.vnet,

@@ -15,7 +15,7 @@ import { ACK, ECE, FIN, PSH, UDP, URG } from './flow-fixture.js'
 import { openOffloadedTun } from './io/offloads.js'
 import { openTun, TunDevice } from './io/tun-device.js'
 import { native } from './native/native.js'
-import { Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
+import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
 import { HEADER_SLOT, Segmenter } from './offload/segment.js'
 import { createArena } from './packet/arena.js'
 import { Batch } from './packet/batch.js'
@@ -174,7 +174,7 @@ for (const { name, spec, size, lens } of flows) {
   t.test(`Linux cuts what was joined: ${name}`, skipped(spec), async (t) => {
     const packets = series(spec, size, lens)
     const out = new Entries(ENTRIES, PIECES_PER_ENTRY)
-    const coalescer = new Coalescer(arena, out, VNET_AT, true, true, true)
+    const coalescer = createCoalescer(arena, out, VNET_AT, true, true, true)
     let at = FREE_AT
     for (const packet of packets) {
       arena.bytes.set(packet, at)

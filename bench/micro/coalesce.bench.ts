@@ -5,7 +5,7 @@
  * sums where they are asked for.
  */
 import { native } from '../../dataplane/native/native.js'
-import { Coalescer, PIECES_PER_ENTRY, VNET_SLOT } from '../../dataplane/offload/coalesce.js'
+import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from '../../dataplane/offload/coalesce.js'
 import { createArena, type Arena } from '../../dataplane/packet/arena.js'
 import { Batch } from '../../dataplane/packet/batch.js'
 import { Entries } from '../../dataplane/packet/entries.js'
@@ -35,7 +35,7 @@ function coalesce(name: string, load: Load, canJoin: boolean): Case {
   const prepare = () => {
     const { arena, read } = createTraffic(load)
     const out = new Entries(PACKETS, PIECES_PER_ENTRY)
-    const coalescer = new Coalescer(arena, out, PACKETS * SLOT, true, canJoin, canJoin)
+    const coalescer = createCoalescer(arena, out, PACKETS * SLOT, true, canJoin, canJoin)
     const sums = new Int32Array(PACKETS)
     return () => {
       const batch = read()

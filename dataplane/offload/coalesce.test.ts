@@ -9,7 +9,7 @@ import { ACK, CWR, DF, ECE, FIN, HOST_A6, HOST_B6, PSH, UDP, URG } from '../flow
 import { native } from '../native/native.js'
 import { createArena } from '../packet/arena.js'
 import { Entries } from '../packet/entries.js'
-import { Coalescer, MAX_JOINED, PIECES_PER_ENTRY, VNET_SLOT } from './coalesce.js'
+import { createCoalescer, MAX_JOINED, PIECES_PER_ENTRY, VNET_SLOT } from './coalesce.js'
 
 const ENTRIES = 512
 const VNET_AT = 8 << 20
@@ -32,7 +32,7 @@ interface Options {
 function run(packets: readonly Uint8Array[], options: Options = {}) {
   const { hasVnet = true, canTcp = true, canUdp = true, isSummed = true } = options
   const out = new Entries(ENTRIES, PIECES_PER_ENTRY)
-  const coalescer = new Coalescer(arena, out, VNET_AT, hasVnet, canTcp, canUdp)
+  const coalescer = createCoalescer(arena, out, VNET_AT, hasVnet, canTcp, canUdp)
   arena.bytes.fill(0xaa, VNET_AT)
   let at = 64
   for (const packet of packets) {

@@ -6,6 +6,9 @@
  * checksums and what TCP lets vary; contiguous sequence numbers; equal sizes, a shorter one last.
  * With DF set the id says nothing (RFC 6864 §4.1) and may come back as another. A packet that does
  * not join its flow's open super-packet closes it, so a flow keeps its order.
+ *
+ * A packet that opens its flow is only noted. It is looked at when a second one comes: most packets
+ * that cannot be joined are alone in their flow, and then cost little.
  */
 import type { Arena } from '../packet/arena.js'
 import type { Entries } from '../packet/entries.js'
@@ -13,8 +16,23 @@ import { VNET_HDR_LEN } from '../packet/layout.js'
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import * as tcp from '../wire/tcp.js'
+import * as udp from '../wire/udp.js'
 import * as vnethdr from '../wire/vnethdr.js'
-import { ANY_FLOW, Candidate, NO_FLOW, TCP, UDP } from './candidate.js'
+import {
+  ANY_FLOW,
+  flowHash,
+  ipLenOf,
+  isSameFlow,
+  isSumRight,
+  isTcp,
+  isV6,
+  judge,
+  kindOf,
+  TCP4,
+  TCP6,
+  UDP4,
+  UDP6,
+} from './candidate.js'
 import { SuperPackets } from './super-packets.js'
 
 /** Flows with an open super-packet at a time, direct-mapped by addresses and ports. */
@@ -31,66 +49,20 @@ const MAX_LEN = 65535
 const NONE = -1
 /** No place in the name table: the TUN needs none. */
 const NO_NAME = -1
+const { DONT_FRAGMENT } = ipv4
+const TCP_HEADER_LEN = tcp.HEADER_LEN
+const TCP_FIN_PSH = tcp.FIN | tcp.PSH
+const TCP_KINDS = (1 << TCP4) | (1 << TCP6)
+const UDP_KINDS = (1 << UDP4) | (1 << UDP6)
 /** Flags that may differ within a super-packet, in the TCP header's fourth word: FIN and PSH. */
 const TCP_MAY_DIFFER = 0x0009_0000
 
-export class Coalescer {
-  private readonly view: DataView
-  private readonly out: Entries
-  private readonly vnetBase: number
-  private readonly hasVnet: boolean
-  private canTcp: boolean
-  private canUdp: boolean
-  private readonly packet: Candidate
-  private readonly supers: SuperPackets
-
-  // Open super-packets, one row a flow.
-  private readonly entry = new Int32Array(FLOWS).fill(NONE)
-  private readonly first = new Int32Array(FLOWS)
-  private readonly kind = new Int32Array(FLOWS)
-  private readonly headers = new Int32Array(FLOWS)
-  private readonly size = new Int32Array(FLOWS)
-  private readonly total = new Int32Array(FLOWS)
-  private readonly lastFlags = new Int32Array(FLOWS)
-  private readonly lastId = new Int32Array(FLOWS)
-  private opened = 0
-
-  /**
-   * @param out       entries for the TUN, PIECES_PER_ENTRY pieces each
-   * @param vnetBase  offset in the arena of VNET_SLOT bytes for each entry of `out`
-   * @param hasVnet   whether the TUN wants a virtio-net header before each packet
-   * @param canTcp    whether it takes TCP super-packets; needs the virtio-net header
-   * @param canUdp    likewise for UDP (USO, Linux ≥ 6.2)
-   */
-  constructor(
-    arena: Arena,
-    out: Entries,
-    vnetBase: number,
-    hasVnet: boolean,
-    canTcp: boolean,
-    canUdp: boolean,
-  ) {
-    this.view = arena.view
-    this.out = out
-    this.vnetBase = vnetBase
-    this.hasVnet = hasVnet
-    this.canTcp = canTcp && hasVnet
-    this.canUdp = canUdp && hasVnet
-    this.packet = new Candidate(arena.view)
-    this.supers = new SuperPackets(arena, out.capacity)
-  }
-
+/** Joins packets on their way to the TUN device. */
+export interface Coalescer {
   /** Whether any packets are joined at all; if not, their sums are not needed. */
-  isOn(): boolean {
-    return this.canTcp || this.canUdp
-  }
-
+  isOn(): boolean
   /** From now on every packet is written by itself; no super-packet may be open. */
-  disable(): void {
-    this.canTcp = false
-    this.canUdp = false
-  }
-
+  disable(): void
   /**
    * Adds a packet that goes to the TUN; there must be room for one more entry in `out`.
    * @param at   first byte; the packet has passed `ipv4.check` or `ipv6.check`, and an IPv4 header's
@@ -98,55 +70,230 @@ export class Coalescer {
    * @param len  bytes of the IP packet
    * @param sum  sum of all its bytes from the native side, 0 = not known: it is written by itself
    */
-  add(at: number, len: number, sum: number): void {
-    if (!this.isOn()) {
-      this.write(at, len)
-      return
-    }
-    const packet = this.packet
-    packet.take(at, len, sum)
-    const { kind } = packet
-    if (kind === ANY_FLOW) this.flush()
-    if (kind === ANY_FLOW || kind === NO_FLOW) {
-      this.write(at, len)
-      return
-    }
-    const flow = packet.flowSlot(FLOWS)
-    if (this.entry[flow] !== NONE) {
-      if (this.joins(flow)) {
-        this.join(flow)
-        return
-      }
-      this.close(flow)
-    }
-    const entry = this.write(at, len)
-    const canJoin = kind === TCP ? this.canTcp : kind === UDP && this.canUdp
-    if (canJoin) this.open(flow, entry)
-  }
-
+  add(at: number, len: number, sum: number): void
   /** Closes every open super-packet; the entries are complete then. */
-  flush(): void {
-    for (let flow = 0; this.opened > 0; flow++) {
-      if (this.entry[flow] !== NONE) this.close(flow)
-    }
-  }
-
+  flush(): void
   /** Whether an entry of the last flush is a super-packet. */
-  isJoined(entry: number): boolean {
-    return this.out.packets(entry) > 1
-  }
-
+  isJoined(entry: number): boolean
   /**
    * Takes a refused super-packet apart: the first packet's headers are put back, and each packet
    * becomes an entry of `into`, which is cleared first. Every packet still lies whole in its slot.
    */
-  split(entry: number, into: Entries): void {
-    const out = this.out
+  split(entry: number, into: Entries): void
+}
+
+/**
+ * A closure and not a class: an engine's thread has one, so that the compiler knows the arrays and
+ * views themselves.
+ * @param out        entries for the TUN, PIECES_PER_ENTRY pieces each
+ * @param vnetBase   offset in the arena of VNET_SLOT bytes for each entry of `out`
+ * @param hasVnet    whether the TUN wants a virtio-net header before each packet
+ * @param takesTcp   whether it takes TCP super-packets; needs the virtio-net header
+ * @param takesUdp   likewise for UDP (USO, Linux ≥ 6.2)
+ */
+export function createCoalescer(
+  arena: Arena,
+  out: Entries,
+  vnetBase: number,
+  hasVnet: boolean,
+  takesTcp: boolean,
+  takesUdp: boolean,
+): Coalescer {
+  const { view } = arena
+  const supers = new SuperPackets(arena, out.capacity)
+  /** Kinds of packets that are joined, a bit each. */
+  let joined = hasVnet ? (takesTcp ? TCP_KINDS : 0) | (takesUdp ? UDP_KINDS : 0) : 0
+
+  // Open flows, one row each: the entry, and its first packet as it was added.
+  const entries = new Int32Array(FLOWS).fill(NONE)
+  const kinds = new Int32Array(FLOWS)
+  const firsts = new Int32Array(FLOWS)
+  const sums = new Int32Array(FLOWS)
+  /** Bytes of the entry's packet. */
+  const totals = new Int32Array(FLOWS)
+  /** Bytes of the first packet's headers, 0 = it was not looked at; what follows is known since then. */
+  const headers = new Int32Array(FLOWS)
+  const sizes = new Int32Array(FLOWS)
+  const nextSeqs = new Int32Array(FLOWS)
+  const lastFlags = new Int32Array(FLOWS)
+  const lastIds = new Int32Array(FLOWS)
+  /** Flows opened since the last flush. */
+  const opened = new Int32Array(out.capacity)
+  let openedCount = 0
+
+  function isOn(): boolean {
+    return joined !== 0
+  }
+
+  function disable(): void {
+    joined = 0
+  }
+
+  function add(at: number, len: number, sum: number): void {
+    const kind = sum === 0 ? ANY_FLOW : kindOf(view, at, len)
+    if (kind === ANY_FLOW) flush()
+    if ((joined & (1 << kind)) === 0) {
+      write(at, len)
+      return
+    }
+    const flow = flowHash(view, kind, at) & (FLOWS - 1)
+    if (entries[flow] !== NONE) {
+      if (joins(flow, kind, at, len, sum)) {
+        join(flow, kind, at, len)
+        return
+      }
+      close(flow)
+    }
+    open(flow, kind, at, len, sum)
+  }
+
+  function open(flow: number, kind: number, at: number, len: number, sum: number): void {
+    entries[flow] = write(at, len)
+    kinds[flow] = kind
+    firsts[flow] = at
+    sums[flow] = sum
+    totals[flow] = len
+    headers[flow] = 0
+    opened[openedCount++] = flow
+  }
+
+  /** Would segmentation give this packet back behind those already joined? */
+  function joins(flow: number, kind: number, at: number, len: number, sum: number): boolean {
+    const first = firsts[flow] ?? 0
+    if (kinds[flow] !== kind || !isSameFlow(view, kind, at, first)) return false
+    if (headers[flow] === 0 && !judgeFirst(flow, kind, first)) return false
+    const payload = len - (headers[flow] ?? 0)
+    return (
+      payload > 0 &&
+      payload <= (sizes[flow] ?? 0) &&
+      (totals[flow] ?? 0) + payload <= MAX_LEN &&
+      out.packets(entries[flow] ?? 0) < MAX_JOINED &&
+      (isV6(kind) ? isSameIp6(at, first) : isSameIp4(flow, at, first)) &&
+      (isTcp(kind)
+        ? isSameTcp(flow, ipLenOf(kind), at, first)
+        : udp.length(view, at + ipLenOf(kind)) === len - ipLenOf(kind)) &&
+      isSumRight(view, kind, at, len, sum)
+    )
+  }
+
+  /** Looks at the packet that opened a flow. @returns whether others may join it */
+  function judgeFirst(flow: number, kind: number, first: number): boolean {
+    const len = totals[flow] ?? 0
+    const headersLen = judge(view, kind, first, len, sums[flow] ?? 0)
+    if (headersLen === 0) return false
+    headers[flow] = headersLen
+    sizes[flow] = len - headersLen
+    note(flow, kind, first, len - headersLen)
+    return true
+  }
+
+  /** Same class, TTL and DF; without DF also the next id. Whole words are quickest to compare. */
+  function isSameIp4(flow: number, at: number, first: number): boolean {
+    // Version, header length and class; TTL and protocol; flags and offset.
+    if ((view.getInt32(at) ^ view.getInt32(first)) >>> 16 !== 0) return false
+    if ((view.getInt32(at + 8) ^ view.getInt32(first + 8)) >>> 16 !== 0) return false
+    const flags = ipv4.flagsAndOffset(view, at)
+    if (flags !== ipv4.flagsAndOffset(view, first)) return false
+    if ((flags & DONT_FRAGMENT) !== 0) return true
+    return ipv4.id(view, at) === (((lastIds[flow] ?? 0) + 1) & 0xffff)
+  }
+
+  /** Same class and flow label, which are in one word with the version, and same hop limit. */
+  function isSameIp6(at: number, first: number): boolean {
+    return (
+      view.getInt32(at) === view.getInt32(first) &&
+      ipv6.hopLimit(view, at) === ipv6.hopLimit(view, first)
+    )
+  }
+
+  /** Next sequence number; same acknowledgment, window, flags and options; nothing behind FIN or PSH. */
+  function isSameTcp(flow: number, ipLen: number, at: number, first: number): boolean {
+    const l4 = at + ipLen
+    const l4First = first + ipLen
+    const l4HeaderLen = (headers[flow] ?? 0) - ipLen
+    if (tcp.seq(view, l4) !== nextSeqs[flow]) return false
+    if (tcp.ack(view, l4) !== tcp.ack(view, l4First)) return false
+    // Length of the header, flags and window in one word.
+    const differing = view.getInt32(l4 + 12) ^ view.getInt32(l4First + 12)
+    if ((differing & ~TCP_MAY_DIFFER) !== 0) return false
+    // What the last one alone may carry must not stand in the middle.
+    if (((lastFlags[flow] ?? 0) & TCP_FIN_PSH) !== 0) return false
+    if (tcp.urgent(view, l4) !== tcp.urgent(view, l4First)) return false
+    for (let i = TCP_HEADER_LEN; i < l4HeaderLen; i += 4) {
+      if (view.getInt32(l4 + i) !== view.getInt32(l4First + i)) return false
+    }
+    return true
+  }
+
+  function join(flow: number, kind: number, at: number, len: number): void {
+    const entry = entries[flow] ?? 0
+    const headersLen = headers[flow] ?? 0
+    const payload = len - headersLen
+    out.addPiece(entry, at + headersLen, payload)
+    out.addPacket(entry, len)
+    totals[flow] = (totals[flow] ?? 0) + payload
+    note(flow, kind, at, payload)
+    if (payload < (sizes[flow] ?? 0)) close(flow)
+  }
+
+  /** Notes what the next packet is compared with, of the one that came last. */
+  function note(flow: number, kind: number, at: number, payload: number): void {
+    if (isTcp(kind)) {
+      const l4 = at + ipLenOf(kind)
+      nextSeqs[flow] = tcp.seq(view, l4) + payload
+      lastFlags[flow] = tcp.flags(view, l4)
+    }
+    if (!isV6(kind)) lastIds[flow] = ipv4.id(view, at)
+  }
+
+  /** An entry for one packet, behind an empty virtio-net header. @returns its index */
+  function write(at: number, len: number): number {
+    const entry = out.begin(NO_NAME)
+    if (hasVnet) {
+      const vnet = vnetBase + entry * VNET_SLOT
+      vnethdr.clear(view, vnet)
+      out.addPiece(entry, vnet, VNET_HDR_LEN)
+    }
+    out.addPiece(entry, at, len)
+    out.addPacket(entry, len)
+    return entry
+  }
+
+  /** Completes the headers of a super-packet, if it became one. */
+  function close(flow: number): void {
+    const entry = entries[flow] ?? 0
+    entries[flow] = NONE
+    if (!isJoined(entry)) return
+    supers.complete(
+      entry,
+      firsts[flow] ?? 0,
+      headers[flow] ?? 0,
+      vnetBase + entry * VNET_SLOT,
+      isTcp(kinds[flow] ?? 0),
+      sizes[flow] ?? 0,
+      totals[flow] ?? 0,
+      isTcp(kinds[flow] ?? 0) ? (lastFlags[flow] ?? 0) : 0,
+    )
+  }
+
+  function flush(): void {
+    for (let i = 0; i < openedCount; i++) {
+      const flow = opened[i] ?? 0
+      if (entries[flow] !== NONE) close(flow)
+    }
+    openedCount = 0
+  }
+
+  function isJoined(entry: number): boolean {
+    return out.packets(entry) > 1
+  }
+
+  function split(entry: number, into: Entries): void {
     const first = out.firstPiece(entry)
-    const headersLen = this.supers.headersLen(entry)
-    const vnet = this.vnetBase + entry * VNET_SLOT
-    this.supers.restore(entry)
-    vnethdr.clear(this.view, vnet)
+    const headersLen = supers.headersLen(entry)
+    const vnet = vnetBase + entry * VNET_SLOT
+    supers.restore(entry)
+    vnethdr.clear(view, vnet)
     into.clear()
     for (let p = first + 1; p < first + out.pieceTotal(entry); p++) {
       const before = p === first + 1 ? 0 : headersLen
@@ -158,118 +305,5 @@ export class Coalescer {
     }
   }
 
-  /** Would segmentation give this packet back behind those already joined? */
-  private joins(flow: number): boolean {
-    const packet = this.packet
-    const { payload, kind } = packet
-    const entry = this.entry[flow] ?? 0
-    const first = this.first[flow] ?? 0
-    return (
-      this.kind[flow] === kind &&
-      packet.isSameFlow(first) &&
-      payload <= (this.size[flow] ?? 0) &&
-      (this.total[flow] ?? 0) + payload <= MAX_LEN &&
-      this.out.packets(entry) < MAX_JOINED &&
-      this.isSameIp(flow, first) &&
-      (kind === UDP || this.isSameTcp(flow, first))
-    )
-  }
-
-  /** Same class, TTL and DF; without DF also the next id. */
-  private isSameIp(flow: number, first: number): boolean {
-    const view = this.view
-    const at = this.packet.at
-    if (this.packet.isV6) {
-      // Version, class and flow label in one word.
-      return (
-        view.getInt32(at) === view.getInt32(first) &&
-        ipv6.hopLimit(view, at) === ipv6.hopLimit(view, first)
-      )
-    }
-    if (ipv4.tos(view, at) !== ipv4.tos(view, first)) return false
-    if (ipv4.ttl(view, at) !== ipv4.ttl(view, first)) return false
-    const flags = ipv4.flagsAndOffset(view, at)
-    if (flags !== ipv4.flagsAndOffset(view, first)) return false
-    if ((flags & ipv4.DONT_FRAGMENT) !== 0) return true
-    return ipv4.id(view, at) === (((this.lastId[flow] ?? 0) + 1) & 0xffff)
-  }
-
-  /** Next sequence number; same acknowledgment, window, flags and options; nothing behind FIN or PSH. */
-  private isSameTcp(flow: number, first: number): boolean {
-    const view = this.view
-    const { at, ipLen, headersLen } = this.packet
-    const l4 = at + ipLen
-    const l4First = first + ipLen
-    const seq = (tcp.seq(view, l4First) + (this.total[flow] ?? 0) - headersLen) | 0
-    if (tcp.seq(view, l4) !== seq || tcp.ack(view, l4) !== tcp.ack(view, l4First)) return false
-    // Length of the header, flags and window in one word.
-    const differing = view.getInt32(l4 + 12) ^ view.getInt32(l4First + 12)
-    if ((differing & ~TCP_MAY_DIFFER) !== 0) return false
-    // What the last one alone may carry must not stand in the middle.
-    if (((this.lastFlags[flow] ?? 0) & (tcp.FIN | tcp.PSH)) !== 0) return false
-    if (tcp.urgent(view, l4) !== tcp.urgent(view, l4First)) return false
-    for (let i = tcp.HEADER_LEN; i < headersLen - ipLen; i += 4) {
-      if (view.getInt32(l4 + i) !== view.getInt32(l4First + i)) return false
-    }
-    return true
-  }
-
-  private join(flow: number): void {
-    const { at, len, headersLen, payload } = this.packet
-    const entry = this.entry[flow] ?? 0
-    this.out.addPiece(entry, at + headersLen, payload)
-    this.out.addPacket(entry, len)
-    this.total[flow] = (this.total[flow] ?? 0) + payload
-    this.note(flow)
-    if (payload < (this.size[flow] ?? 0)) this.close(flow)
-  }
-
-  private open(flow: number, entry: number): void {
-    const packet = this.packet
-    this.entry[flow] = entry
-    this.first[flow] = packet.at
-    this.kind[flow] = packet.kind
-    this.headers[flow] = packet.headersLen
-    this.size[flow] = packet.payload
-    this.total[flow] = packet.len
-    this.opened++
-    this.note(flow)
-  }
-
-  private note(flow: number): void {
-    const { at, ipLen, kind, isV6 } = this.packet
-    this.lastFlags[flow] = kind === TCP ? tcp.flags(this.view, at + ipLen) : 0
-    this.lastId[flow] = isV6 ? 0 : ipv4.id(this.view, at)
-  }
-
-  /** An entry for one packet, behind an empty virtio-net header. @returns its index */
-  private write(at: number, len: number): number {
-    const entry = this.out.begin(NO_NAME)
-    if (this.hasVnet) {
-      const vnet = this.vnetBase + entry * VNET_SLOT
-      vnethdr.clear(this.view, vnet)
-      this.out.addPiece(entry, vnet, VNET_HDR_LEN)
-    }
-    this.out.addPiece(entry, at, len)
-    this.out.addPacket(entry, len)
-    return entry
-  }
-
-  /** Completes the headers of a super-packet, if it became one. */
-  private close(flow: number): void {
-    const entry = this.entry[flow] ?? 0
-    this.entry[flow] = NONE
-    this.opened--
-    if (!this.isJoined(entry)) return
-    this.supers.complete(
-      entry,
-      this.first[flow] ?? 0,
-      this.headers[flow] ?? 0,
-      this.vnetBase + entry * VNET_SLOT,
-      this.kind[flow] === TCP,
-      this.size[flow] ?? 0,
-      this.total[flow] ?? 0,
-      this.lastFlags[flow] ?? 0,
-    )
-  }
+  return { isOn, disable, add, flush, isJoined, split }
 }
