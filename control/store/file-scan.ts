@@ -6,6 +6,7 @@
  */
 import type { Lease } from '../lease.js'
 import type { LeaseFiles } from './lease-files.js'
+import { mapSeveral } from './several.js'
 import type { StoreEvent, StoreObserver } from './store.js'
 
 export interface ScanResult {
@@ -38,9 +39,11 @@ export function createFileScan(
     const puts: StoreEvent[] = []
     let expired = 0
     let nextExpiry = Infinity
-    for (const name of await files.names()) {
+    const names = await files.names()
+    const looks = await mapSeveral(names, (name) => look(name, known.get(name), faultsNow))
+    for (const [i, name] of names.entries()) {
       const before = known.get(name)
-      const seen = await look(name, before, faultsNow)
+      const seen = looks[i] ?? null
       if (seen === null) continue
       const expiresAt = seen.lease.expiresAt ?? Infinity
       if (expiresAt <= Date.now() && !faultsNow.has(name)) {

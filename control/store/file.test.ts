@@ -2,6 +2,7 @@
  * What the file store alone does: files an operator handles, several processes, crashes, a
  * directory that goes and comes. What it shares with the other store is in contract.test.ts.
  */
+import { writeFileSync } from 'node:fs'
 import {
   cp,
   mkdir,
@@ -21,6 +22,7 @@ import { fileURLToPath, pathToFileURL } from 'node:url'
 import t, { type Test } from 'tap'
 import { ManagedProcess, must } from '../lab/process.js'
 import type { LeaseAttrs, LeaseSubnet } from '../lease.js'
+import { formatSubnetKey } from '../subnet-key.js'
 import { EventRecorder } from './event-recorder.js'
 import { createFileStore, type FileStoreOptions } from './file.js'
 import type { SubnetStore } from './store.js'
@@ -252,4 +254,17 @@ t.test('a process whose store is closed under a watch ends by itself', async (t)
   const body = `setTimeout(() => void store.close(), 100)
     for await (const event of store.watch(signal)) console.log(event.type)`
   t.equal(await must(process.execPath, program(directory, body)), 'snapshot\n')
+})
+
+t.test('ten thousand leases are listed within the time of one call', async (t) => {
+  const { store, subnets } = await open(t)
+  await mkdir(subnets, { recursive: true })
+  const names = Array.from({ length: 10_000 }, (_, i) => `10.${10 + (i >> 8)}.${i & 255}.0-24`)
+  for (const name of names) writeFileSync(join(subnets, name), VALUE)
+  const leases = await store.listLeases(signal)
+  t.same(
+    leases.map(({ subnet }) => formatSubnetKey(subnet)),
+    names.sort(),
+    'in ascending order',
+  )
 })

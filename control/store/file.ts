@@ -15,6 +15,7 @@ import { fileStoreError, orMissing } from './file-errors.js'
 import { watchFiles } from './file-watch.js'
 import { createLeaseFiles, type LeaseFile } from './lease-files.js'
 import { createReachability } from './reachability.js'
+import { mapSeveral } from './several.js'
 import type { StoreObserver, SubnetStore } from './store.js'
 
 export interface FileStoreOptions {
@@ -103,12 +104,8 @@ export function createFileStore(options: FileStoreOptions): SubnetStore {
     readConfig: (signal) => read(signal, () => orMissing(readFile(files.configPath, 'utf8'))),
     listLeases: (signal) =>
       read(signal, async () => {
-        const leases: Lease[] = []
-        for (const name of await files.names()) {
-          const lease = await readReporting(name)
-          if (lease !== null) leases.push(lease)
-        }
-        return leases
+        const leases = await mapSeveral(await files.names(), readReporting)
+        return leases.filter((lease) => lease !== null)
       }),
     readLease: (subnet, signal) => read(signal, () => readReporting(formatSubnetKey(subnet))),
     createLease: (subnet, attrs, ttlMs, signal) =>
