@@ -5,7 +5,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { run as runProgram } from '../../control/lab/process.js'
+import { type ManagedProcess, run as runProgram } from '../../control/lab/process.js'
 import { EXAMPLE } from '../report/example-run.js'
 import { renderReport } from '../report/markdown.js'
 import type { Bed } from './contender.js'
@@ -121,4 +121,17 @@ t.test('the lock keeps others out until it is given back', async (t) => {
   await giveBack()
   t.equal(await tryIt(), 0)
   await t.rejects(takeLock(join(dir, 'no/such/folder')), /cannot lock/)
+})
+
+t.test('who fails to come up says why, and is not left running', { skip: needsRoot }, async (t) => {
+  const started: ManagedProcess[] = []
+  const start = async ({ hosts: [a, b] }: Bed): Promise<never> => {
+    started.push(await a.place.spawn('sleep', ['60']))
+    started.push(await b.place.spawn('sh', ['-c', 'echo cannot go on >&2; exit 3']))
+    await started[1]!.exited
+    throw new Error('no route')
+  }
+  const run = await runAll([{ ...bareLink, start }], { ...OPTIONS, rounds: 1 })
+  t.match(run.faults, [{ reason: 'a daemon ended with 3: cannot go on' }])
+  t.ok(started.every((child) => !child.running))
 })

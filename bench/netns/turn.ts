@@ -2,8 +2,9 @@
  * One contender's turn in a round: brought up, warmed, measured, taken down. Nothing of any other
  * contender runs meanwhile.
  */
+import type { ManagedProcess } from '../../control/lab/process.js'
 import { bytesSent, setPodMtu, setUnderlayOffloads } from './bed.js'
-import { type Bed, type Contender, type Running, until } from './contender.js'
+import { type Bed, type Contender, type Running, stopAll, until } from './contender.js'
 import * as measure from './measure.js'
 import type { Way } from './measure.js'
 import type { Part } from './measurements.js'
@@ -76,21 +77,51 @@ async function withContender(
   work: (running: Running) => Promise<void>,
 ): Promise<void> {
   await setPodMtu(bed, contender.mtu)
-  const running = await contender.start(bed)
+  const running = await bringUp(bed, contender)
   try {
+    if (contender.parts.some((part) => TCP_PARTS.includes(part))) {
+      await measure.tcp(hostWay(bed, running), WARM_UP_SECONDS, 1)
+    }
+    await work(running)
+    assertAlive(running.daemons)
+  } catch (fault) {
+    // A daemon that has died explains more than what went wrong without it.
+    assertAlive(running.daemons)
+    throw fault
+  } finally {
+    await running.stop()
+  }
+}
+
+/** Starts a contender and waits until traffic passes. @throws when it does not; nothing is left running then */
+async function bringUp(bed: Bed, contender: Contender): Promise<Running> {
+  const processes = (): ManagedProcess[] => bed.hosts.flatMap(({ place }) => place.processes)
+  const before = new Set(processes())
+  try {
+    const running = await contender.start(bed)
     for (const { from, address } of [hostWay(bed, running), podWay(bed)]) {
       await until(`${contender.name} answers at ${address}`, async () => {
         const { code } = await from.run('ping', ['-c', '1', '-W', '1', address])
         return code === 0
       })
     }
-    if (contender.parts.some((part) => TCP_PARTS.includes(part))) {
-      await measure.tcp(hostWay(bed, running), WARM_UP_SECONDS, 1)
-    }
-    await work(running)
-  } finally {
-    await running.stop()
+    return running
+  } catch (fault) {
+    const started = processes().filter((child) => !before.has(child))
+    const dead = started.filter((child) => !child.running)
+    await stopAll(started)
+    assertAlive(dead)
+    throw fault
   }
+}
+
+/** @throws when one has ended, with the last thing it said */
+function assertAlive(daemons: readonly ManagedProcess[]): void {
+  const dead = daemons.find((child) => !child.running)
+  if (dead === undefined) return
+  const { code, signal } = dead.status ?? { code: null, signal: null }
+  const said = dead.stderr().trim().split('\n').at(-1) ?? ''
+  throw new Error(`a daemon ended with ${String(signal ?? code)}: ${said}`)
 }
 
 async function measureParts(
