@@ -40,8 +40,6 @@ export class Batch {
   readonly columns: Int32Array
   /** Packets in the batch: rows 0 .. count − 1. */
   count = 0
-  private readonly base: number
-  private readonly slotSize: number
 
   /**
    * @param arena     memory that holds the slots
@@ -57,21 +55,16 @@ export class Batch {
       )
     }
     this.arena = arena
-    this.base = base
     this.capacity = capacity
-    this.slotSize = slotSize
     this.room = slotSize - HEADROOM
     this.columns = new Int32Array(capacity * BATCH_COLUMN_COUNT)
-    this.rewind()
+    for (let row = 0; row < capacity; row++) {
+      this.columns[AT * capacity + row] = base + row * slotSize + HEADROOM
+    }
   }
 
-  /** Empties the batch: every slot is free, every packet starts at its headroom again. */
+  /** Empties the batch: every slot is free again. Where a packet begins in its slot never changes. */
   rewind(): void {
-    let at = this.base + HEADROOM
-    for (let row = 0; row < this.capacity; row++) {
-      this.columns[row] = at
-      at += this.slotSize
-    }
     this.count = 0
   }
 

@@ -29,7 +29,8 @@ import {
 import { finish, fold, sum } from './checksum.js'
 
 /** Bytes of a header without options. */
-export const HEADER_LEN = 20
+const MIN_LEN = 20
+export const HEADER_LEN = MIN_LEN
 /** Bytes of the longest header: IHL 15. */
 export const MAX_HEADER_LEN = 60
 
@@ -63,14 +64,13 @@ const DST_AT = 16
  * Source:     RFC 1812 §5.2.2, points 1 and 3 to 5; the checksum is `isChecksumRight`
  */
 export function check(v: DataView, at: number, len: number): Verdict {
-  if (len < 1) return DROP_NOT_IP
-  const first = v.getUint8(at + VERSION_IHL_AT)
-  if (first >>> 4 !== 4) return DROP_NOT_IP
-  if (len < HEADER_LEN) return DROP_IPV4_TRUNCATED
-  const header = (first & 15) << 2
-  if (header < HEADER_LEN) return DROP_IPV4_MALFORMED
-  const total = v.getUint16(at + TOTAL_LEN_AT)
-  if (total < header) return DROP_IPV4_MALFORMED
+  if (len < MIN_LEN) return len < 1 || version(v, at) !== 4 ? DROP_NOT_IP : DROP_IPV4_TRUNCATED
+  // Version, header length in words, class, and total length.
+  const word = v.getInt32(at)
+  if (word >>> 28 !== 4) return DROP_NOT_IP
+  const header = (word >>> 22) & 60
+  const total = word & 0xffff
+  if (header < MIN_LEN || total < header) return DROP_IPV4_MALFORMED
   return total > len ? DROP_IPV4_TRUNCATED : FORWARD
 }
 
@@ -107,24 +107,27 @@ export const src = (v: DataView, at: number): number => v.getInt32(at + SRC_AT)
 /** Destination, address bits: int32, host order. */
 export const dst = (v: DataView, at: number): number => v.getInt32(at + DST_AT)
 
-/**
- * Sum of the header as it stands, checksum field included, not complemented: 0xffff when right.
- * Cost: five loads for a header without options.
- */
+/** Sum of the header as it stands, checksum field included, not complemented: 0xffff when right. */
 export function headerSum(v: DataView, at: number): number {
   const header = headerLen(v, at)
-  if (header !== HEADER_LEN) return sum(v, at, header)
+  return header === MIN_LEN ? fold(plainSum(v, at)) : sum(v, at, header)
+}
+
+/** Sum of a header without options, not folded. */
+function plainSum(v: DataView, at: number): number {
   const a = v.getInt32(at)
   const b = v.getInt32(at + 4)
   const c = v.getInt32(at + 8)
   const d = v.getInt32(at + 12)
   const e = v.getInt32(at + 16)
   const high = (a >>> 16) + (b >>> 16) + (c >>> 16) + (d >>> 16) + (e >>> 16)
-  const low = (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff) + (e & 0xffff)
-  return fold(high + low)
+  return high + (a & 0xffff) + (b & 0xffff) + (c & 0xffff) + (d & 0xffff) + (e & 0xffff)
 }
 
-/** Whether the header checksum is right (RFC 1071 §1 (3)). */
+/**
+ * Whether the header checksum is right (RFC 1071 §1 (3)).
+ * Cost: five loads for a header without options.
+ */
 export const isChecksumRight = (v: DataView, at: number): boolean => headerSum(v, at) === 0xffff
 
 export const setTos = (v: DataView, at: number, value: number): void => {
@@ -172,11 +175,13 @@ export function finishChecksum(v: DataView, at: number): void {
  *           end-around carry, and 0xffff comes out as 0, which is what RFC 1624 asks for
  */
 export function decrementTtl(v: DataView, at: number): number {
-  const patched = v.getUint16(at + CHECKSUM_AT) + 0x0100
-  v.setUint16(at + CHECKSUM_AT, patched >= 0xffff ? patched + 1 : patched)
-  const lowered = v.getUint8(at + TTL_AT) - 1
-  v.setUint8(at + TTL_AT, lowered)
-  return lowered & 0xff
+  // TTL, protocol and checksum in one word.
+  const word = v.getInt32(at + TTL_AT)
+  const patched = (word & 0xffff) + 0x0100
+  const lowered = word - 0x0100_0000
+  const field = patched >= 0xffff ? patched + 1 : patched
+  v.setInt32(at + TTL_AT, (lowered & ~0xffff) | (field & 0xffff))
+  return lowered >>> 24
 }
 
 /**
