@@ -29,7 +29,7 @@ const JOBS = {
   },
   test: {
     command: null,
-    groups: ['demo', 'etcd', 'test'],
+    groups: ['demo', 'etcd', 'test', 'bench'],
     run: async () => (await import('./test-run/run.mjs')).runTests(args),
   },
   bench: {

@@ -32,7 +32,6 @@ const NEEDED = {
   ],
   test: [
     { name: 'tshark', command: 'tshark', what: 'tshark of Wireshark' },
-    { name: 'ethtool', command: 'ethtool', what: 'ethtool' },
     { name: 'socat', command: 'socat', what: 'socat' },
     { name: 'curl', command: 'curl', what: 'curl' },
     { name: 'python3', command: 'python3', what: 'Python 3' },
