@@ -6,7 +6,15 @@
  * The methods stand in the order in which a packet meets them. Nothing here allocates or throws;
  * what does not go on is counted under its verdict.
  */
-import { EGRESS, READ, type Counters } from './counters.js'
+import {
+  EGRESS,
+  READ,
+  TSO_CUT,
+  TSO_PACKETS,
+  USO_CUT,
+  USO_PACKETS,
+  type Counters,
+} from './counters.js'
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
@@ -88,9 +96,16 @@ export class Egress {
     if (verdict === FORWARD) verdict = this.route(batch, at)
     if (verdict === FORWARD) verdict = this.age(view, at)
     if (verdict === FORWARD) verdict = this.finish(batch, at)
-    if (verdict !== FORWARD || this.segments > 0) return verdict
-    this.stage(view, at, ipv4.totalLen(view, at))
+    if (verdict !== FORWARD) return verdict
+    if (this.segments > 0) this.countSuper(view, at)
+    else this.stage(view, at, ipv4.totalLen(view, at))
     return FORWARD
+  }
+
+  private countSuper(view: DataView, at: number): void {
+    const isTcp = ipv4.protocol(view, at) === ipv4.PROTO_TCP
+    this.parts.counters.gauge(isTcp ? TSO_CUT : USO_CUT, 1)
+    this.parts.counters.gauge(isTcp ? TSO_PACKETS : USO_PACKETS, this.segments)
   }
 
   /** Is it a packet that this backend carries? The only check on the way out; later reads rely on it. */

@@ -261,6 +261,7 @@ export class Coalescer {
     this.entry[flow] = NONE
     this.opened--
     if (!this.isJoined(entry)) return
+    this.out.setSegment(entry, this.size[flow] ?? 0)
     this.supers.complete(
       entry,
       this.first[flow] ?? 0,
