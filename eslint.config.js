@@ -83,7 +83,7 @@ export default tseslint.config(
   {
     files: [
       'dataplane/{packet,wire,fib,encap,offload}/**/*.ts',
-      'dataplane/{egress,ingress,engine}.ts',
+      'dataplane/{egress,ingress,delivery,engine}.ts',
     ],
     ignores: [
       '**/*.test.ts',
@@ -101,9 +101,9 @@ export default tseslint.config(
     'offload, encap, fib and icmp import only wire and packet.',
   ),
   layer(
-    ['dataplane/{egress,ingress}.ts'],
+    ['dataplane/{egress,ingress,delivery}.ts'],
     ['./engine*', './io/!(device)*', './native/**', './index*'],
-    'egress and ingress are handed their devices.',
+    'egress, ingress and delivery are handed their devices.',
   ),
   layer(
     ['dataplane/engine.ts'],

@@ -64,15 +64,19 @@ class Treadmill {
   receive(batch: Batch): number {
     return this.read(batch)
   }
-  write(entries: Entries): void {
+  write(entries: Entries): number {
     for (let i = 0; i < entries.count; i++) {
       entries.setResult(i, 0)
       this.packets += entries.packets(i)
       if (entries.packets(i) > 1) this.joined++
     }
+    return entries.count
   }
-  send(entries: Entries): void {
-    this.write(entries)
+  send(entries: Entries): number {
+    return this.write(entries)
+  }
+  pathRoom(): number {
+    return 0
   }
 }
 

@@ -27,6 +27,19 @@ export const GAUGES = [
   ['joins_lost', 'times super-packets to the TUN device were given up because it refused one'],
   ['socket_overflow', 'datagrams that the kernel dropped because the socket had no room'],
   ['tun_overflow', 'packets that the kernel dropped because the TUN device had no room'],
+  ['runs_sent', 'sends of several packets (UDP_SEGMENT)'],
+  ['run_packets', 'packets in them'],
+  ['runs_resent', 'sends of several packets that were refused and went again packet by packet'],
+  ['runs_avoided', 'times a peer got single packets for a minute: its path takes no such sends'],
+  ['trains_received', 'trains of datagrams that the kernel merged (UDP_GRO)'],
+  ['train_datagrams', 'datagrams in them'],
+  ['tso_cut', 'TCP super-packets from the TUN device that were cut'],
+  ['tso_packets', 'packets that they were cut into'],
+  ['uso_cut', 'UDP super-packets from the TUN device that were cut'],
+  ['uso_packets', 'packets that they were cut into'],
+  ['joins_written', 'super-packets written to the TUN device'],
+  ['joined_packets', 'packets in them'],
+  ['joins_resent', 'super-packets that were refused and written again packet by packet'],
 ] as const
 export type GaugeName = (typeof GAUGES)[number][0]
 
@@ -40,6 +53,23 @@ export const RUNS_LOST = 7
 export const JOINS_LOST = 8
 export const SOCKET_OVERFLOW = 9
 export const TUN_OVERFLOW = 10
+export const RUNS_SENT = indexOf('runs_sent')
+export const RUN_PACKETS = indexOf('run_packets')
+export const RUNS_RESENT = indexOf('runs_resent')
+export const RUNS_AVOIDED = indexOf('runs_avoided')
+export const TRAINS_RECEIVED = indexOf('trains_received')
+export const TRAIN_DATAGRAMS = indexOf('train_datagrams')
+export const TSO_CUT = indexOf('tso_cut')
+export const TSO_PACKETS = indexOf('tso_packets')
+export const USO_CUT = indexOf('uso_cut')
+export const USO_PACKETS = indexOf('uso_packets')
+export const JOINS_WRITTEN = indexOf('joins_written')
+export const JOINED_PACKETS = indexOf('joined_packets')
+export const JOINS_RESENT = indexOf('joins_resent')
+
+function indexOf(name: GaugeName): number {
+  return GAUGES.findIndex(([known]) => known === name)
+}
 
 const PACKETS = 0
 const BYTES = 1

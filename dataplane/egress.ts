@@ -6,7 +6,15 @@
  * The methods stand in the order in which a packet meets them. Nothing here allocates or throws;
  * what does not go on is counted under its verdict.
  */
-import { EGRESS, READ, type Counters } from './counters.js'
+import {
+  EGRESS,
+  READ,
+  TSO_CUT,
+  TSO_PACKETS,
+  USO_CUT,
+  USO_PACKETS,
+  type Counters,
+} from './counters.js'
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
@@ -97,10 +105,17 @@ export function createEgress(parts: EgressParts): Egress {
     if (verdict === FORWARD) verdict = age(at)
     if (verdict === FORWARD) verdict = finish(at)
     if (verdict !== FORWARD) return verdict
-    // Read as one packet, sent as many: each of them is accounted for.
-    if (segments > 0) counters.gauge(READ + EGRESS, segments - 1)
+    if (segments > 0) countSuper(at)
     else stage(at, ipv4.totalLen(view, at))
     return FORWARD
+  }
+
+  /** Read as one packet, sent as many: each of them is accounted for. */
+  function countSuper(at: number): void {
+    const isTcp = ipv4.protocol(view, at) === ipv4.PROTO_TCP
+    counters.gauge(READ + EGRESS, segments - 1)
+    counters.gauge(isTcp ? TSO_CUT : USO_CUT, 1)
+    counters.gauge(isTcp ? TSO_PACKETS : USO_PACKETS, segments)
   }
 
   /** Is it a packet that this backend carries? The only check on the way out; later reads rely on it. */

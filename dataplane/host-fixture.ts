@@ -12,7 +12,7 @@ import { attachFibReader } from './fib/lpm.js'
 import { createHopTable } from './fib/nexthop.js'
 import { createMemoryPair, type MemoryPair } from './io/memory.js'
 import { native } from './native/native.js'
-import { NO_OFFLOAD, type OffloadOptions } from './offload/offload.js'
+import { NO_OFFLOAD, type OffloadOptions, type OnGivenUp } from './offload/offload.js'
 
 /** Address bits of text that is an address. */
 export function createAddress(text: string): number {
@@ -52,6 +52,7 @@ export interface TestHostOptions {
   readonly mtu?: number
   /** Packets that each device's queue holds. */
   readonly queueLen?: number
+  readonly onGivenUp?: OnGivenUp
 }
 
 export function createTestHost(options: TestHostOptions = {}): TestHost {
@@ -78,6 +79,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     mtu,
     localAddress: own,
     now: () => nowMs,
+    ...(options.onGivenUp === undefined ? {} : { onGivenUp: options.onGivenUp }),
   })
   return {
     ...devices,

@@ -6,7 +6,7 @@
  *
  * The methods stand in the order in which a packet meets them. Nothing here allocates or throws.
  */
-import { INGRESS, READ, type Counters } from './counters.js'
+import { INGRESS, READ, TRAIN_DATAGRAMS, TRAINS_RECEIVED, type Counters } from './counters.js'
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
@@ -102,6 +102,10 @@ export function createIngress(parts: IngressParts): Ingress {
       // Its sums were computed all the same.
       if (len > 0) nextSumAt += Math.ceil(len / step)
       return true
+    }
+    if (segment > 0 && done === 0) {
+      counters.gauge(TRAINS_RECEIVED, 1)
+      counters.gauge(TRAIN_DATAGRAMS, Math.ceil(len / step))
     }
     const at = batch.at(row)
     for (; done < len; done += step) {

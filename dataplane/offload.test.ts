@@ -1,67 +1,27 @@
 /**
- * The engine with offloads, on devices in memory: super-packets in, trains in, whatever is wrong with
- * them, and devices that refuse what they were found able to take.
+ * The engine with offloads, on devices in memory: super-packets in, trains in, and whatever is wrong
+ * with them.
  */
 import t from 'tap'
-import { describeCounters, EGRESS, INGRESS, JOINS_LOST, READ, RUNS_LOST } from './counters.js'
+import { EGRESS } from './counters.js'
 import * as flow from './flow-fixture.js'
-import { ACK, FIN, HOST_A, HOST_B, PSH, UDP } from './flow-fixture.js'
-import {
-  ALL_OFFLOADS,
-  createTestHost,
-  PORT,
-  PUBLIC_B,
-  type TestHost,
-  type TestHostOptions,
-} from './host-fixture.js'
+import { ACK, FIN, HOST_A, PSH, UDP } from './flow-fixture.js'
 import { endpoint4 } from './io/endpoint.js'
+import {
+  aged,
+  counted,
+  create,
+  delivered,
+  hexes,
+  IN,
+  injectSuper,
+  older,
+  OUT,
+  PEER,
+  segmentsIn,
+  train,
+} from './offload-fixture.js'
 import * as verdict from './packet/verdict.js'
-import { AVOID_MS } from './offload/runs.js'
-
-const EIO = 5
-const EINVAL = 22
-const EMSGSIZE = 90
-const OUT = { from: HOST_A, to: HOST_B }
-const IN = { from: HOST_B, to: HOST_A }
-const PEER = endpoint4(PUBLIC_B, PORT)
-
-const create = (options: TestHostOptions = {}): TestHost =>
-  createTestHost({ offload: ALL_OFFLOADS, queueLen: 100_000, ...options })
-const hexes = (packets: readonly Uint8Array[]): string[] =>
-  packets.map((packet) => Buffer.from(packet).toString('hex'))
-const breathe = (host: TestHost): void => {
-  while (host.engine.breath() > 0);
-}
-
-/** Counters that are not 0. */
-function counted(host: TestHost): Record<string, number> {
-  const report = describeCounters([host.counters])
-  const all: Record<string, number> = {}
-  for (const direction of ['egress', 'ingress'] as const) {
-    let sum = 0
-    for (const [name, { packets }] of Object.entries(report[direction].verdicts)) {
-      if (packets > 0) all[`${direction} ${name}`] = packets
-      sum += packets
-    }
-    if (sum !== report[direction].read) throw new Error(`${direction}: ${sum} counted`)
-  }
-  return all
-}
-
-/** A packet one TTL lower. */
-const aged = (spec: flow.PacketSpec): Uint8Array => flow.createPacket({ ...spec, ttl: 62 })
-
-/** Injects a super-packet as the kernel would. */
-function injectSuper(
-  host: TestHost,
-  spec: flow.PacketSpec,
-  size: number,
-  extraType = 0,
-): Uint8Array {
-  const packet = flow.createUnfinished(flow.createPacket(spec))
-  host.inside.inject(packet, flow.createVnet(packet, size, extraType))
-  return packet
-}
 
 const supers: readonly { name: string; spec: flow.PacketSpec; size: number; ecn?: boolean }[] = [
   { name: 'TCP', spec: { ...OUT, payload: flow.createPayload(60_000) }, size: 1432 },
@@ -240,26 +200,6 @@ t.test('an ICMP error about a super-packet quotes its first segment', async (t) 
   )
 })
 
-/** Datagrams of one flow, each the inner packet as it is. */
-function segmentsIn(count: number, size: number, spec: flow.PacketSpec = {}): Uint8Array[] {
-  const payload = flow.createPayload(count * size, size)
-  return flow.createSegments(flow.createPacket({ ...IN, ...spec, payload }), size)
-}
-const train = (packets: readonly Uint8Array[]): Uint8Array => new Uint8Array(Buffer.concat(packets))
-const delivered = (host: TestHost): Uint8Array[] =>
-  host.inside.drainWithHeaders().flatMap(({ vnet, packet }) => flow.createWritten(vnet, packet))
-const older = (packets: readonly Uint8Array[]): string[] =>
-  packets.map(toOlder).map(flow.describeBytes)
-/** One TTL lower: the TTL's word is 0100 less, so the checksum is 0100 more (RFC 1624). */
-function toOlder(packet: Uint8Array): Uint8Array {
-  const copy = packet.slice()
-  copy[8] = (copy[8] ?? 0) - 1
-  copy.set([0, 0], 10)
-  const sum = 0xffff - flow.slowSum(Array.from(copy.subarray(0, ((copy[0] ?? 0) & 15) * 4)))
-  copy.set([sum >> 8, sum & 0xff], 10)
-  return copy
-}
-
 t.test('a train is joined into one super-packet', async (t) => {
   const host = create()
   const packets = segmentsIn(40, 1432)
@@ -350,99 +290,4 @@ t.test('bytes behind a packet do not make up for a wrong checksum', async (t) =>
   host.outside.inject(packets[1]!, PEER)
   host.engine.breath()
   t.equal(host.inside.drainWithHeaders().length, 2)
-})
-
-/** Sends super-packets and single packets, and returns what left. */
-function sendMixed(host: TestHost): { got: string[]; want: string[] } {
-  const long = { ...OUT, payload: flow.createPayload(20_000) }
-  const single = { ...OUT, ports: [5, 6] as const, payload: flow.createPayload(50) }
-  injectSuper(host, long, 1432)
-  host.inside.inject(flow.createPacket(single))
-  breathe(host)
-  return {
-    got: hexes(host.outside.drain().map(({ bytes }) => bytes)).sort(),
-    want: hexes([...flow.createSegments(aged(long), 1432), aged(single)]).sort(),
-  }
-}
-
-for (const errno of [EINVAL, EIO]) {
-  t.test(`runs that are refused with errno ${errno} go plainly, from then on`, async (t) => {
-    const host = create()
-    host.outside.refuseRuns(errno)
-    const first = sendMixed(host)
-    t.strictSame(first.got, first.want)
-    t.equal(host.counters.gaugeValue(RUNS_LOST), 1)
-    host.outside.refuseRuns(errno, 1000)
-    const later = sendMixed(host)
-    t.strictSame(later.got, later.want, 'no run is tried any more')
-    t.equal(host.counters.gaugeValue(RUNS_LOST), 1)
-    t.strictSame(counted(host), { 'egress forward': first.want.length * 2 })
-  })
-
-  t.test(
-    `super-packets that are refused with errno ${errno} go plainly, from then on`,
-    async (t) => {
-      const host = create()
-      const packets = segmentsIn(40, 1000)
-      const send = (): string[] => {
-        host.outside.inject(train(packets), PEER, packets[0]!.length)
-        breathe(host)
-        return delivered(host).map(flow.describeBytes)
-      }
-      t.strictSame(send(), older(packets), 'joined at first')
-      host.inside.refuseJoined(errno)
-      t.strictSame(send(), older(packets), 'the same packets, one by one')
-      t.equal(host.counters.gaugeValue(JOINS_LOST), 1)
-      host.inside.refuseJoined(errno, 1000)
-      t.strictSame(send(), older(packets), 'no super-packet is tried any more')
-      t.equal(host.counters.gaugeValue(JOINS_LOST), 1)
-      t.strictSame(counted(host), { 'ingress forward': 120 })
-      t.equal(host.counters.gaugeValue(READ + INGRESS), 120)
-    },
-  )
-}
-
-t.test('many refused in one batch are given up once', async (t) => {
-  const host = create()
-  host.outside.refuseRuns(EIO, 1000)
-  host.inside.refuseJoined(EIO, 1000)
-  for (let n = 0; n < 20; n++) {
-    injectSuper(host, { ...OUT, payload: flow.createPayload(60_000, n) }, 1432)
-    const packets = segmentsIn(40, 1000, { ports: [n, n] })
-    host.outside.inject(train(packets), PEER, packets[0]!.length)
-  }
-  breathe(host)
-  t.equal(host.counters.gaugeValue(RUNS_LOST), 1)
-  t.equal(host.counters.gaugeValue(JOINS_LOST), 1)
-  t.strictSame(counted(host), { 'egress forward': 20 * 42, 'ingress forward': 800 })
-  t.equal(host.outside.drain().length, 20 * 42)
-  t.equal(host.inside.drain().length, 800)
-})
-
-t.test('a run that does not fit the path goes plainly, to that peer, for a while', async (t) => {
-  const host = create()
-  host.outside.refuseRuns(EMSGSIZE)
-  const first = sendMixed(host)
-  t.strictSame(first.got, first.want)
-  host.outside.refuseRuns(EIO, 1000)
-  const second = sendMixed(host)
-  t.strictSame(second.got, second.want, 'no run to that peer')
-  t.equal(host.counters.gaugeValue(RUNS_LOST), 0)
-  host.advance(AVOID_MS)
-  const third = sendMixed(host)
-  t.strictSame(third.got, third.want)
-  t.equal(host.counters.gaugeValue(RUNS_LOST), 1, 'runs were tried again')
-})
-
-t.test('other errors of a run count for all its packets', async (t) => {
-  const host = create()
-  host.outside.refuseRuns(111)
-  injectSuper(host, { ...OUT, payload: flow.createPayload(10_000) }, 1000)
-  host.engine.breath()
-  t.strictSame(counted(host), { 'egress drop_tx_unreachable': 10 })
-  host.inside.refuseJoined(11)
-  host.outside.inject(train(segmentsIn(10, 1000)), PEER, 1040)
-  host.engine.breath()
-  t.match(counted(host), { 'ingress drop_tun_busy': 10 })
-  t.equal(host.counters.gaugeValue(RUNS_LOST) + host.counters.gaugeValue(JOINS_LOST), 0)
 })

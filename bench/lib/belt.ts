@@ -88,16 +88,21 @@ export class Belt implements InsideDevice, OutsidePort {
     return this.read(batch)
   }
 
-  write(entries: Entries): void {
+  write(entries: Entries): number {
     for (let i = 0; i < entries.count; i++) {
       entries.setResult(i, 0)
       this.packets += entries.packets(i)
     }
     this.messages += entries.count
+    return entries.count
   }
 
-  send(entries: Entries): void {
-    this.write(entries)
+  send(entries: Entries): number {
+    return this.write(entries)
+  }
+
+  pathRoom(): number {
+    return 0
   }
 }
 

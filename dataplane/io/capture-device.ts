@@ -78,11 +78,12 @@ export class CaptureInside implements InsideDevice {
     return this.source.fill(batch)
   }
 
-  write(entries: Entries): void {
-    for (let i = 0; i < entries.count; i++) {
+  write(entries: Entries, first = 0): number {
+    for (let i = first; i < entries.count; i++) {
       this.sink(gatherEntry(this.arena, entries, i))
       entries.setResult(i, 0)
     }
+    return entries.count
   }
 }
 
@@ -119,8 +120,8 @@ export class CaptureOutside implements OutsidePort {
     return this.source.fill(batch)
   }
 
-  send(entries: Entries, names: Uint8Array): void {
-    for (let i = 0; i < entries.count; i++) {
+  send(entries: Entries, names: Uint8Array, first = 0): number {
+    for (let i = first; i < entries.count; i++) {
       const to = decodeName(names, entries.name(i))
       if (to !== null) {
         const bytes = gatherEntry(this.arena, entries, i)
@@ -128,5 +129,11 @@ export class CaptureOutside implements OutsidePort {
       }
       entries.setResult(i, to === null ? EINVAL : 0)
     }
+    return entries.count
+  }
+
+  /** There is no path. */
+  pathRoom(): number {
+    return 0
   }
 }

@@ -15,19 +15,32 @@ export interface InsideDevice {
    */
   read(batch: Batch): number
   /**
-   * Writes every entry, in order. Borrows the bytes for the call. The result of each entry is in
+   * Writes entries, in order. Borrows the bytes for the call. The result of each entry is in
    * `entries.result(i)` afterwards: 0 or a positive errno.
+   * @param first  entry to begin with, default 0
+   * @returns      index behind the last entry that has a result: all of them, unless one with a
+   *               segment size was refused. What it stands for may then be written one by one
+   *               before the rest, so that no flow loses its order.
    */
-  write(entries: Entries): void
+  write(entries: Entries, first?: number): number
 }
 
 export interface OutsidePort {
   /** Receives waiting datagrams into a rewound batch, without blocking; sets `batch.count`. */
   receive(batch: Batch): number
   /**
-   * Sends every entry, in order, to the destination its name stands for. Borrows the bytes for the
+   * Sends entries, in order, to the destinations their names stand for. Borrows the bytes for the
    * call. The result of each entry is in `entries.result(i)` afterwards.
    * @param names  the table of destinations: `NAME_SIZE` bytes each, see fib/nexthop.ts
+   * @param first  entry to begin with, default 0
+   * @returns      index behind the last entry that has a result, as {@link InsideDevice.write}
    */
-  send(entries: Entries, names: Uint8Array): void
+  send(entries: Entries, names: Uint8Array, first?: number): number
+  /**
+   * Bytes that a datagram to a destination may have so that it travels in one piece, by what the
+   * kernel knows of the path now; 0 = it does not know. For the rare case that one is refused: it
+   * may take several system calls.
+   * @param name  byte offset of the destination in the table
+   */
+  pathRoom(names: Uint8Array, name: number): number
 }

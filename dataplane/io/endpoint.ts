@@ -25,7 +25,7 @@ const SOCKADDR_IN6_LEN = 28
 const isLittle = endianness() === 'LE'
 
 /** Positive errno values that devices in TypeScript answer with, from the system's own table. */
-export const { EAGAIN, EDESTADDRREQ, EINVAL, EIO, EMSGSIZE } = constants.errno
+export const { EAGAIN, EDESTADDRREQ, EINVAL, EIO, EMSGSIZE, ENOBUFS } = constants.errno
 
 export interface Endpoint {
   readonly family: 4 | 6
@@ -91,10 +91,14 @@ export function addressBytes6(endpoint: Endpoint): Uint8Array {
   return new Uint8Array(view.buffer)
 }
 
+/** Text of an endpoint's address: `192.0.2.2`, `2001:db8::2`. */
+export function describeAddress(endpoint: Endpoint): string {
+  if (endpoint.family === 4) return formatAddress4(endpoint.address[0] ?? 0)
+  return ipv6.describeAddress(new DataView(addressBytes6(endpoint).buffer), 0)
+}
+
 /** Text of an endpoint: `192.0.2.2:8285`, `[2001:db8::2]:8285`. */
 export function describeEndpoint(endpoint: Endpoint): string {
-  const port = String(endpoint.port)
-  if (endpoint.family === 4) return `${formatAddress4(endpoint.address[0] ?? 0)}:${port}`
-  const view = new DataView(addressBytes6(endpoint).buffer)
-  return `[${ipv6.describeAddress(view, 0)}]:${port}`
+  const address = describeAddress(endpoint)
+  return `${endpoint.family === 4 ? address : `[${address}]`}:${String(endpoint.port)}`
 }

@@ -53,9 +53,7 @@ export function createFaultyInside(
       if (count === 0) writer.release()
       return count
     },
-    write: (entries) => {
-      writer.write(entries, null)
-    },
+    write: (entries, first = 0) => writer.write(entries, first, null),
   }
 }
 
@@ -77,9 +75,8 @@ export function createFaultyOutside(
       if (count === 0) writer.release()
       return count
     },
-    send: (entries, names) => {
-      writer.write(entries, names)
-    },
+    send: (entries, names, first = 0) => writer.write(entries, first, names),
+    pathRoom: (names, name) => port.pathRoom(names, name),
   }
 }
 
@@ -132,8 +129,8 @@ class FaultyWriter {
     this.writeDevice = writeDevice
   }
 
-  write(entries: Entries, names: Uint8Array | null): void {
-    for (let i = 0; i < entries.count; i++) {
+  write(entries: Entries, first: number, names: Uint8Array | null): number {
+    for (let i = first; i < entries.count; i++) {
       const at = entries.name(i)
       const name = names !== null && at >= 0 ? names.slice(at, at + NAME_SIZE) : null
       let errno = 0
@@ -144,6 +141,7 @@ class FaultyWriter {
       }
       entries.setResult(i, errno)
     }
+    return entries.count
   }
 
   /** Writes everything held back. */

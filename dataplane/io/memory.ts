@@ -15,6 +15,7 @@ import * as vnethdr from '../wire/vnethdr.js'
 import type { InsideDevice, OutsidePort } from './device.js'
 import { decodeName, EAGAIN, EDESTADDRREQ, EINVAL, EMSGSIZE, type Endpoint } from './endpoint.js'
 import { cut, gatherEntry, packetMessage, putRow, type Message } from './message.js'
+import { NarrowPaths, Refusals, takeEach } from './refusals.js'
 
 /** Packets per queue unless told otherwise: the length of a TUN device's queue in Linux (drivers/net/tun.c). */
 export const DEFAULT_QUEUE_LEN = 500
@@ -35,29 +36,6 @@ export interface WrittenPacket {
 export interface SentDatagram {
   readonly bytes: Uint8Array
   readonly to: Endpoint
-}
-
-/** Makes the next entries fail with an errno, as a kernel short of memory or a dead peer would. */
-class Refusals {
-  private errno = 0
-  private left = 0
-  private areJoinedOnly = false
-
-  set(errno: number, times: number, areJoinedOnly: boolean): void {
-    this.errno = errno
-    this.left = times
-    this.areJoinedOnly = areJoinedOnly
-  }
-
-  /**
-   * @param isJoined  whether the entry is a run or a super-packet
-   * @returns         the errno to answer the next entry with, 0 = treat it normally
-   */
-  next(isJoined: boolean): number {
-    if (this.left === 0 || (this.areJoinedOnly && !isJoined)) return 0
-    this.left--
-    return this.errno
-  }
 }
 
 export class MemoryInside implements InsideDevice {
@@ -122,8 +100,8 @@ export class MemoryInside implements InsideDevice {
     return fillBatch(batch, this.waiting)
   }
 
-  write(entries: Entries): void {
-    for (let i = 0; i < entries.count; i++) entries.setResult(i, this.take(entries, i))
+  write(entries: Entries, first = 0): number {
+    return takeEach(entries, first, (i) => this.take(entries, i))
   }
 
   private take(entries: Entries, i: number): number {
@@ -152,6 +130,7 @@ export class MemoryOutside implements OutsidePort {
   private readonly waiting: Message[] = []
   private sent: SentDatagram[] = []
   private readonly refusals = new Refusals()
+  private readonly narrowPaths = new NarrowPaths()
 
   /**
    * @param arena     the memory that entries point into
@@ -200,8 +179,22 @@ export class MemoryOutside implements OutsidePort {
     return fillBatch(batch, this.waiting)
   }
 
-  send(entries: Entries, names: Uint8Array): void {
-    for (let i = 0; i < entries.count; i++) entries.setResult(i, this.take(entries, i, names))
+  send(entries: Entries, names: Uint8Array, first = 0): number {
+    return takeEach(entries, first, (i) => this.take(entries, i, names))
+  }
+
+  /**
+   * Makes the path to a peer too narrow for datagrams of more bytes than `room`: runs of them are
+   * refused, single ones are taken, as the kernel may cut them into fragments.
+   * @param errno  EMSGSIZE, or EINVAL as Linux before 6.14 says
+   */
+  narrowPath(to: Endpoint, room: number, errno = EMSGSIZE): void {
+    this.narrowPaths.set(to, room, errno)
+  }
+
+  pathRoom(names: Uint8Array, name: number): number {
+    const to = decodeName(names, name)
+    return to === null ? 0 : Math.min(this.narrowPaths.room(to), MAX_DATAGRAM)
   }
 
   private take(entries: Entries, i: number, names: Uint8Array): number {
@@ -212,6 +205,7 @@ export class MemoryOutside implements OutsidePort {
     const to = decodeName(names, entries.name(i))
     // The kernel refuses a destination port of 0 (udp_sendmsg).
     if (to === null || to.port === 0) return EINVAL
+    if (segment > this.narrowPaths.room(to)) return this.narrowPaths.errno(to)
     const bytes = gatherEntry(this.arena, entries, i)
     if (bytes.length > MAX_DATAGRAM) return EMSGSIZE
     const datagrams = cut(bytes, segment)

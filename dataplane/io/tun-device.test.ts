@@ -155,6 +155,26 @@ t.test('what the kernel refuses costs one entry', (t) => {
   t.end()
 })
 
+t.test('a super-packet that is refused ends the call, and the rest goes from there', (t) => {
+  const { arena, entries, free } = createBench(64)
+  const device = up(arena, { vnetHdr: true })
+  arena.bytes.fill(0, free, free + 64)
+  arena.bytes[free + VNET_HDR_LEN] = 0x45
+  arena.bytes.copyWithin(free + 32, free, free + 32)
+  arena.bytes[free + 32 + 1] = 0x7f // no GSO type (virtio_net_hdr_to_skb)
+  for (const at of [free, free + 32, free]) {
+    entries.add(at, VNET_HDR_LEN + 20, -1, 0)
+    entries.setResult(entries.count - 1, 99)
+  }
+  entries.setSegment(1, 1000)
+  t.equal(device.write(entries), 2)
+  t.same(results(entries), [0, os.errno.EINVAL, 99])
+  t.equal(device.write(entries, 2), 3)
+  t.same(results(entries), [0, os.errno.EINVAL, 0])
+  device.close()
+  t.end()
+})
+
 t.test('a read takes no more than the room of a slot', (t) => {
   const { arena, batch, entries, names, free } = createBench(4, HEADROOM + 64)
   const device = up(arena)

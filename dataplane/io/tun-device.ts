@@ -72,8 +72,9 @@ export class TunDevice implements InsideDevice {
     return batch.count
   }
 
-  write(entries: Entries): void {
-    native.write(this.fd, this.arena.bytes, entries.pieces, entries.entries, entries.count)
+  write(entries: Entries, first = 0): number {
+    const { pieces, entries: fields, count } = entries
+    return native.write(this.fd, this.arena.bytes, pieces, fields, count, first)
   }
 
   /**

@@ -17,7 +17,7 @@ import {
   results,
   rows,
 } from './device-fixture.js'
-import { encodeName, endpoint4 } from './endpoint.js'
+import { encodeName, endpoint4, endpoint6 } from './endpoint.js'
 
 if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
   const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
@@ -94,6 +94,84 @@ t.test('segmentation: one entry leaves as many datagrams, GRO brings them back a
   t.equal(batch.segment(0), 1000)
   t.ok(payload(batch, 0).equals(bytes))
   for (const each of [sender, plain, merging]) each.close()
+  t.end()
+})
+
+t.test('a run that is refused ends the call, and the rest goes from there', (t) => {
+  const { arena, batch, entries, names, free } = createBench()
+  const port = openPort(arena)
+  encodeName(endpoint4(LOCALHOST, port.port), names, 0)
+  const refused = [70, 200]
+  for (let i = 0; i < 300; i++) {
+    entries.add(free, 1000, 0, 1000)
+    entries.setResult(i, 99)
+    // More datagrams than any kernel cuts a message into.
+    if (refused.includes(i)) entries.setSegment(i, 1)
+  }
+  const stops: number[] = []
+  let got = 0
+  for (let first = 0; first < entries.count; stops.push(first)) {
+    first = port.send(entries, names, first)
+    const untried = results(entries).slice(first)
+    t.ok(untried.every((errno) => errno === 99))
+    for (let n = 1; n > 0; got += n) {
+      batch.rewind()
+      n = port.receive(batch)
+    }
+    t.equal(got, first - stops.length - (first === 300 ? 0 : 1), 'what stands before it is sent')
+  }
+  t.same(stops, [71, 201, 300])
+  const want = (i: number): number => (refused.includes(i) ? os.errno.EINVAL : 0)
+  t.same(
+    results(entries),
+    Array.from({ length: 300 }, (_, i) => want(i)),
+  )
+  port.close()
+  t.end()
+})
+
+t.test('what fits the path to a peer in one piece is known, and a longer run is refused', (t) => {
+  ip('link', 'add', 'path0', 'type', 'veth', 'peer', 'name', 'path1')
+  ip('address', 'add', '10.97.0.1/24', 'dev', 'path0')
+  ip('-6', 'address', 'add', 'fd97::1/64', 'dev', 'path0', 'nodad')
+  ip('link', 'set', 'path1', 'up')
+  ip('link', 'set', 'path0', 'up')
+  ip('route', 'add', '10.97.0.3/32', 'dev', 'path0', 'mtu', '1000')
+  ip('-6', 'route', 'add', 'fd97::3/128', 'dev', 'path0', 'mtu', '1400')
+  const { arena, entries, names, free } = createBench()
+  const [wide, narrow, nowhere, wide6] = [0, 32, 64, 96]
+  encodeName(endpoint4(0x0a610002, 9), names, wide)
+  encodeName(endpoint4(0x0a610003, 9), names, narrow)
+  encodeName(endpoint4(0x0a620001, 9), names, nowhere)
+  const address = new Uint8Array(16)
+  address.set([0xfd, 0x97])
+  address[15] = 2
+  encodeName(endpoint6(address, 9), names, wide6)
+  const port = openPort(arena, { address: '10.97.0.1' })
+  t.equal(port.pathRoom(names, wide), 1472)
+  t.equal(port.pathRoom(names, narrow), 972)
+  t.equal(port.pathRoom(names, nowhere), 0, 'no route')
+  t.equal(port.pathRoom(names, 4 * 32), 0, 'no name')
+  const refusal = (name: number, size: number): number => {
+    entries.clear()
+    entries.add(free, 3 * size, name, 0)
+    entries.setSegment(0, size)
+    port.send(entries, names)
+    return entries.result(0)
+  }
+  t.equal(refusal(wide, 1472), 0)
+  // Linux says EINVAL until 6.14 and its stable branches of early 2025.
+  const tooLong = [os.errno.EMSGSIZE, os.errno.EINVAL]
+  t.ok(tooLong.includes(refusal(wide, 1473)))
+  t.equal(refusal(narrow, 972), 0)
+  t.ok(tooLong.includes(refusal(narrow, 973)))
+  const port6 = openPort(arena, { family: 6, address: 'fd97::1' })
+  t.equal(port6.pathRoom(names, wide6), 1452)
+  address[15] = 3
+  encodeName(endpoint6(address, 9), names, wide6)
+  t.equal(port6.pathRoom(names, wide6), 1352)
+  for (const each of [port, port6]) each.close()
+  ip('link', 'del', 'path0')
   t.end()
 })
 

@@ -10,9 +10,14 @@ import type { Arena } from '../packet/arena.js'
 import type { Batch } from '../packet/batch.js'
 import type { Entries } from '../packet/entries.js'
 import type { OutsidePort } from './device.js'
+import { decodeName, describeAddress } from './endpoint.js'
 
 /** Chosen by us: with less than 1 MiB a burst of segmentation offload overruns the socket. */
 const DEFAULT_BUFFER = 4 * 1024 * 1024
+
+// What stands before a datagram's bytes in its packet (RFC 791, RFC 8200, RFC 768).
+const HEADERS_4 = 20 + 8
+const HEADERS_6 = 40 + 8
 
 export interface UdpOptions {
   readonly family: Family
@@ -143,15 +148,30 @@ export class UdpPort implements OutsidePort {
     return batch.count
   }
 
-  send(entries: Entries, names: Uint8Array): void {
-    native.send(
-      this.sendFd,
-      this.arena.bytes,
-      entries.pieces,
-      entries.entries,
-      entries.count,
-      names,
-    )
+  send(entries: Entries, names: Uint8Array, first = 0): number {
+    const { pieces, entries: fields, count } = entries
+    return native.send(this.sendFd, this.arena.bytes, pieces, fields, count, names, first)
+  }
+
+  /** Asked of a socket that is connected to the destination for a moment (ip(7), IP_MTU). */
+  pathRoom(names: Uint8Array, name: number): number {
+    const to = decodeName(names, name)
+    if (to === null) return 0
+    const { IPPROTO_IP, IP_MTU, IPPROTO_IPV6, IPV6_MTU } = native.constants
+    const fd = native.udpSocket(to.family)
+    try {
+      // The same source, since a route may depend on it.
+      if (to.family === this.family) native.bind(fd, this.address, 0)
+      native.connect(fd, describeAddress(to), to.port)
+      return to.family === 4
+        ? native.getOption(fd, IPPROTO_IP, IP_MTU) - HEADERS_4
+        : native.getOption(fd, IPPROTO_IPV6, IPV6_MTU) - HEADERS_6
+    } catch (error) {
+      if (isNativeError(error)) return 0
+      throw error
+    } finally {
+      native.close(fd)
+    }
   }
 
   /** Datagrams lost so far because the receive buffer was full. */

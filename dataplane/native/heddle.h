@@ -100,6 +100,7 @@ FUNCTION(set_option);
 FUNCTION(get_option);
 FUNCTION(receive_drops);
 FUNCTION(bind_socket);
+FUNCTION(connect_socket);
 FUNCTION(local_address);
 FUNCTION(open_eventfd); /* wait.c */
 FUNCTION(signal_eventfd);

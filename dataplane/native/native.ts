@@ -60,6 +60,8 @@ export interface Native {
    * @param device   bind to this interface as well; it is also the scope of a link-local address
    */
   bind(fd: number, address: string, port: number, device?: string): void
+  /** Sets the far end of a UDP socket, from which alone it receives then; nothing is sent. */
+  connect(fd: number, address: string, port: number): void
   localAddress(fd: number): { family: Family; address: string; port: number }
 
   /** A counter that wakes a {@link Native.wait}. */
@@ -114,11 +116,13 @@ export interface Native {
   ): number
   /**
    * Sends entries (packet/entries.ts) in order, without blocking. Each gets its errno as result;
-   * after EAGAIN or ENOBUFS the rest gets the same without being tried.
+   * after EAGAIN or ENOBUFS the rest gets the same without being tried. An entry with a segment
+   * size that is refused for another reason is the last one tried.
    * @param pieces  pairs (offset in the arena, length)
    * @param names   destinations, `layout.NAME_SIZE` bytes each: a sockaddr in the kernel's layout,
    *                and its length as a native int32 at `layout.NAME_LENGTH_AT`
-   * @returns       entries sent
+   * @param first   entry to begin with, default 0
+   * @returns       index behind the last entry that has a result
    * @throws        EBADF, ENOTSOCK
    */
   send(
@@ -128,10 +132,11 @@ export interface Native {
     entries: Int32Array,
     count: number,
     names: Uint8Array,
+    first?: number,
   ): number
   /**
    * Writes entries to a TUN in order, one packet each, without blocking; results as with `send`.
-   * @returns  entries written
+   * @returns  index behind the last entry that has a result
    * @throws   EBADF
    */
   write(
@@ -140,6 +145,7 @@ export interface Native {
     pieces: Int32Array,
     entries: Int32Array,
     count: number,
+    first?: number,
   ): number
 
   /**
@@ -203,12 +209,14 @@ export type Constant =
   | 'SO_RCVBUFFORCE'
   | 'SO_SNDBUFFORCE'
   | 'IPPROTO_IP'
+  | 'IP_MTU'
   | 'IP_MTU_DISCOVER'
   | 'IP_PMTUDISC_DONT'
   | 'IP_PMTUDISC_WANT'
   | 'IP_PMTUDISC_DO'
   | 'IPPROTO_IPV6'
   | 'IPV6_V6ONLY'
+  | 'IPV6_MTU'
   | 'IPV6_MTU_DISCOVER'
   | 'IPPROTO_UDP'
   | 'UDP_SEGMENT'

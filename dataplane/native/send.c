@@ -4,7 +4,9 @@
  * An entry is one message, gathered from pieces of the arena. All entries are checked before the
  * first leaves. An entry that the kernel refuses gets the errno as its result and costs only
  * itself; when the kernel has no room, the rest gets that errno without being tried, since trying
- * would only burn time and put later packets before earlier ones.
+ * would only burn time and put later packets before earlier ones. One that stands for several
+ * packets (it has a segment size) ends the call when it is refused: the caller may want to send
+ * them one by one before what stands behind them.
  */
 #include "heddle.h"
 
@@ -28,6 +30,7 @@ struct order {
   struct words entries;
   struct bytes names;
   int32_t count;
+  int32_t first;
 };
 
 struct entry {
@@ -38,8 +41,8 @@ struct entry {
   int32_t name_length;
 };
 
-/* Takes (arena, pieces, entries, count) from argument 1 on. */
-static bool take_order(struct call *call, struct order *order) {
+/* Takes (arena, pieces, entries, count) from argument 1 on, and `first`, which may be left out. */
+static bool take_order(struct call *call, struct order *order, int first_index) {
   if (!take_bytes(call, 1, "arena", &order->arena) ||
       !take_words(call, 2, "pieces", &order->pieces) ||
       !take_words(call, 3, "entries", &order->entries) ||
@@ -50,7 +53,9 @@ static bool take_order(struct call *call, struct order *order) {
     refuse(call, "entries are too short for %d", order->count);
     return false;
   }
-  return true;
+  order->first = 0;
+  return is_absent(call, first_index) ||
+         take_int(call, first_index, "first", 0, order->count, &order->first);
 }
 
 static int32_t field(const struct order *order, int32_t i, enum field field) {
@@ -120,7 +125,7 @@ static const char *lay_pieces(const struct order *order, const struct entry *ent
 }
 
 static bool check_order(struct call *call, const struct order *order, bool is_named) {
-  for (int32_t i = 0; i < order->count; i++) {
+  for (int32_t i = order->first; i < order->count; i++) {
     struct entry entry;
     const char *wrong = load_entry(order, i, is_named, &entry);
     if (wrong == NULL) {
@@ -188,18 +193,18 @@ static int32_t build_chunk(struct call *call, const struct order *order, int32_t
   return count;
 }
 
-/* send(fd, arena, pieces, entries, count, names) -> entries sent */
+/* send(fd, arena, pieces, entries, count, names, first?) -> index behind the last entry tried */
 napi_value send_entries(napi_env env, napi_callback_info info) {
   struct call call;
   struct order order;
   struct outbox outbox;
   int fd;
-  int32_t i = 0, sent = 0;
-  if (!begin(&call, env, info, "send") || !take_fd(&call, 0, &fd) || !take_order(&call, &order) ||
-      !take_bytes(&call, 5, "names", &order.names) || !check_order(&call, &order, true)) {
+  if (!begin(&call, env, info, "send") || !take_fd(&call, 0, &fd) ||
+      !take_order(&call, &order, 6) || !take_bytes(&call, 5, "names", &order.names) ||
+      !check_order(&call, &order, true)) {
     return NULL;
   }
-  while (i < order.count) {
+  for (int32_t i = order.first; i < order.count;) {
     int32_t chunk = build_chunk(&call, &order, i, &outbox);
     if (chunk == 0) {
       return NULL;
@@ -209,35 +214,36 @@ napi_value send_entries(napi_env env, napi_callback_info info) {
                          MSG_DONTWAIT | MSG_NOSIGNAL);
       if (got > 0) {
         set_results(&order, i + done, i + done + got, 0);
-        sent += got;
         done += got;
       } else if (errno == EBADF || errno == ENOTSOCK) {
         return fail(&call, errno, "sendmmsg");
       } else if (is_full(errno)) {
         set_results(&order, i + done, order.count, errno);
-        return number(&call, sent);
+        return number(&call, order.count);
       } else if (errno != EINTR) {
         set_results(&order, i + done, i + done + 1, errno);
+        if (outbox.messages[done].msg_hdr.msg_controllen != 0) {
+          return number(&call, i + done + 1);
+        }
         done++;
       }
     }
     i += chunk;
   }
-  return number(&call, sent);
+  return number(&call, order.count);
 }
 
-/* write(fd, arena, pieces, entries, count) -> entries written */
+/* write(fd, arena, pieces, entries, count, first?) -> index behind the last entry tried */
 napi_value write_entries(napi_env env, napi_callback_info info) {
   struct call call;
   struct order order;
   struct iovec iovecs[PIECES_MAX];
   int fd;
-  int32_t written = 0;
-  if (!begin(&call, env, info, "write") || !take_fd(&call, 0, &fd) || !take_order(&call, &order) ||
-      !check_order(&call, &order, false)) {
+  if (!begin(&call, env, info, "write") || !take_fd(&call, 0, &fd) ||
+      !take_order(&call, &order, 5) || !check_order(&call, &order, false)) {
     return NULL;
   }
-  for (int32_t i = 0; i < order.count; i++) {
+  for (int32_t i = order.first; i < order.count; i++) {
     struct entry entry;
     const char *wrong = load_entry(&order, i, false, &entry);
     if (wrong == NULL) {
@@ -260,7 +266,9 @@ napi_value write_entries(napi_env env, napi_callback_info info) {
     /* The kernel takes no bytes at all without asking the device, which would refuse them. */
     int error = got < 0 ? errno : got == 0 ? EINVAL : 0;
     set_results(&order, i, i + 1, error);
-    written += error == 0;
+    if (error != 0 && entry.segment != 0) {
+      return number(&call, i + 1);
+    }
   }
-  return number(&call, written);
+  return number(&call, order.count);
 }

@@ -151,25 +151,39 @@ static bool parse_address(const char *text, int family, int port, unsigned scope
   return true;
 }
 
+/* Takes (address, port) from argument 1 on: an address of the socket's own family. */
+static bool take_address(struct call *call, int fd, unsigned scope, union address *address,
+                         socklen_t *length) {
+  int family = 0;
+  int32_t port;
+  char text[INET6_ADDRSTRLEN];
+  if (!take_text(call, 1, "address", text, sizeof text) ||
+      !take_int(call, 2, "port", 0, UINT16_MAX, &port)) {
+    return false;
+  }
+  *length = sizeof family;
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, length) < 0) {
+    fail(call, errno, "getsockopt");
+    return false;
+  }
+  if (!parse_address(text, family, port, scope, address, length)) {
+    refuse(call, "address is not an IPv%d address", family == AF_INET ? 4 : 6);
+    return false;
+  }
+  return true;
+}
+
 /* bind(fd, address, port, device?) */
 napi_value bind_socket(napi_env env, napi_callback_info info) {
   struct call call;
-  int fd, family = 0;
-  int32_t port;
-  char text[INET6_ADDRSTRLEN], device[IFNAMSIZ] = "";
+  int fd;
+  char device[IFNAMSIZ] = "";
   union address address;
-  socklen_t length = sizeof family;
+  socklen_t length;
   if (!begin(&call, env, info, "bind") || !take_fd(&call, 0, &fd) ||
-      !take_text(&call, 1, "address", text, sizeof text) ||
-      !take_int(&call, 2, "port", 0, UINT16_MAX, &port) ||
-      (!is_absent(&call, 3) && !take_text(&call, 3, "device", device, sizeof device))) {
+      (!is_absent(&call, 3) && !take_text(&call, 3, "device", device, sizeof device)) ||
+      !take_address(&call, fd, if_nametoindex(device), &address, &length)) {
     return NULL;
-  }
-  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &family, &length) < 0) {
-    return fail(&call, errno, "getsockopt");
-  }
-  if (!parse_address(text, family, port, if_nametoindex(device), &address, &length)) {
-    return refuse(&call, "address is not an IPv%d address", family == AF_INET ? 4 : 6);
   }
   if (device[0] != 0 &&
       setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, device, (socklen_t)strlen(device)) < 0) {
@@ -177,6 +191,22 @@ napi_value bind_socket(napi_env env, napi_callback_info info) {
   }
   if (bind(fd, &address.any, length) < 0) {
     return fail(&call, errno, "bind");
+  }
+  return NULL;
+}
+
+/* connect(fd, address, port) */
+napi_value connect_socket(napi_env env, napi_callback_info info) {
+  struct call call;
+  int fd;
+  union address address;
+  socklen_t length;
+  if (!begin(&call, env, info, "connect") || !take_fd(&call, 0, &fd) ||
+      !take_address(&call, fd, 0, &address, &length)) {
+    return NULL;
+  }
+  if (connect(fd, &address.any, length) < 0) {
+    return fail(&call, errno, "connect");
   }
   return NULL;
 }

@@ -264,6 +264,7 @@ export function createCoalescer(
     const entry = entries[flow] ?? 0
     entries[flow] = NONE
     if (!isJoined(entry)) return
+    out.setSegment(entry, sizes[flow] ?? 0)
     supers.complete(
       entry,
       firsts[flow] ?? 0,

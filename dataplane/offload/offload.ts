@@ -24,3 +24,10 @@ export const NO_OFFLOAD: OffloadOptions = {
   canJoinUdp: false,
   hasTrains: false,
 }
+
+/** Every offload, by the name of its flag. */
+export const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro'] as const
+export type OffloadName = (typeof OFFLOADS)[number]
+
+/** Hears, once, that the kernel refused what an offload asked of it, and that it is given up. */
+export type OnGivenUp = (offload: OffloadName, errno: number) => void

@@ -93,7 +93,8 @@ export class Runs {
     return entry
   }
 
-  private isAvoided(hop: number): boolean {
+  /** Whether a peer gets no runs now. */
+  isAvoided(hop: number): boolean {
     const slot = hop & (SLOTS - 1)
     return this.avoided[slot] === hop && this.nowMs - (this.avoidedAt[slot] ?? 0) < AVOID_MS
   }

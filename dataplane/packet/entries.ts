@@ -14,7 +14,7 @@
 const FIRST = 0
 /** Number of pieces. */
 const PIECES = 1
-/** UDP_SEGMENT size, 0 = one datagram. */
+/** Bytes of each packet of an entry that stands for several, 0 = it is one: UDP_SEGMENT. */
 const SEGMENT = 2
 /** Byte offset of the destination in the name table (see fib/nexthop.ts), −1 = none (TUN). */
 const NAME = 3
@@ -107,7 +107,7 @@ export class Entries {
     entries[e + BYTES] = (entries[e + BYTES] ?? 0) + bytes
   }
 
-  /** Makes an entry a run: the kernel cuts it into datagrams of so many bytes. */
+  /** Makes an entry a run or a super-packet: it is cut into datagrams or payloads of so many bytes. */
   setSegment(i: number, size: number): void {
     this.entries[(i << SHIFT) + SEGMENT] = size
   }
