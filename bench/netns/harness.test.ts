@@ -97,7 +97,11 @@ t.test('a contender whose program is not there is missing, with the reason', asy
 
 t.test('a wrong command line is refused before anything is made', async (t) => {
   for (const argv of [['--rounds', '0'], ['--rounds', 'x'], ['--no-such'], ['--only', 'nobody']]) {
-    t.equal(await bench(argv, new Map()), 2, argv.join(' '))
+    const said = t.capture(process.stderr, 'write')
+    const code = await bench(argv, new Map())
+    said.restore()
+    t.equal(code, 2, argv.join(' '))
+    t.match(String(said.args()[0]), /usage: npm run bench|no contender nobody; there are: heddle;/)
   }
 })
 
@@ -120,7 +124,7 @@ t.test('the lock keeps others out until it is given back', async (t) => {
   t.equal(await tryIt(), 1)
   await giveBack()
   t.equal(await tryIt(), 0)
-  await t.rejects(takeLock(join(dir, 'no/such/folder')), /cannot lock/)
+  await t.rejects(takeLock(join(dir, 'no/such/folder')), /cannot lock.*No such file/)
 })
 
 t.test('who fails to come up says why, and is not left running', { skip: needsRoot }, async (t) => {

@@ -8,14 +8,16 @@ import { once } from 'node:events'
 /** Waits for the lock. @returns what gives it back */
 export async function takeLock(file: string): Promise<() => Promise<void>> {
   const holder = spawn('flock', [file, 'sh', '-c', 'echo held; exec cat'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'pipe'],
   })
+  let said = ''
+  holder.stderr.on('data', (text: Buffer) => (said += text.toString()))
   const ended = once(holder, 'close')
   const held = await Promise.race([
     once(holder.stdout, 'data').then(() => true),
     ended.then(() => false),
   ])
-  if (!held) throw new Error(`flock cannot lock ${file}`)
+  if (!held) throw new Error(`flock cannot lock ${file}: ${said.trim()}`)
   return async () => {
     holder.stdin.end()
     await ended
