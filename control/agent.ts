@@ -8,7 +8,7 @@
  * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
  * subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
-import { Dataplane, UDP_OVERHEAD } from '../dataplane/index.js'
+import { Dataplane, UDP_OVERHEAD, type OffloadWish } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
 import { parseUdpBackend, requireBackendType } from './backend-config.js'
 import { deviceFault, engineFault } from './device-faults.js'
@@ -49,6 +49,8 @@ export interface AgentOptions {
   readonly leaseTtlMs: number
   readonly renewMarginMs: number
   readonly busyPollUs: number
+  /** Offloads that may be used. */
+  readonly offload: OffloadWish
   readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
@@ -137,6 +139,7 @@ export class Agent {
       routes: report.routes,
       skippedKeys: this.skipped.size,
       counters: report.counters,
+      offloads: report.offloads,
     }
   }
 
@@ -193,6 +196,12 @@ export class Agent {
         bindAddress: external.address,
         port,
         busyPollUs: this.options.busyPollUs,
+        offload: this.options.offload,
+        onGivenUp: ({ name, detail }) => {
+          this.options.log.warn(
+            `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,
+          )
+        },
       })
     } catch (error) {
       throw deviceFault(error, external.address, port)
@@ -240,6 +249,7 @@ export class Agent {
         reject(engineFault(error, dataplane.device))
       })
     })
+    this.logOffloads(dataplane)
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
     try {
       const failed = Promise.race([engineDied, ...chores])
@@ -251,6 +261,17 @@ export class Agent {
       over.abort()
       engineDied.catch(() => undefined)
       await Promise.allSettled(chores)
+    }
+  }
+
+  /** One line about all offloads, and one for each that is not there although it is wanted. */
+  private logOffloads(dataplane: Dataplane): void {
+    const { log } = this.options
+    const { offloads } = dataplane.report()
+    log.info(`offloads: ${offloads.map(({ name, state }) => `${name} ${state}`).join(', ')}`)
+    for (const { name, state, detail } of offloads) {
+      if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
+      if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
     }
   }
 

@@ -88,6 +88,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       leaseTtlMs: options.leaseTtlMs,
       renewMarginMs: options.renewMarginMs,
       busyPollUs: options.busyPollUs,
+      offload: options.offload,
       log,
       onReady: () => {
         isReady = true

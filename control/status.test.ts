@@ -24,6 +24,7 @@ const STATUS: Status = {
   routes: 0,
   skippedKeys: 0,
   counters: { egress: { read: 0, verdicts: {} }, ingress: { read: 0, verdicts: {} }, gauges: {} },
+  offloads: [],
 }
 
 async function place(t: Test): Promise<string> {

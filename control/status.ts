@@ -6,7 +6,7 @@
  */
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, request, type Server } from 'node:http'
-import type { CountersReport } from '../dataplane/index.js'
+import type { CountersReport, OffloadReport } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
 
 /** A peer as the status shows it. */
@@ -39,6 +39,7 @@ export interface Status {
   readonly routes: number
   readonly skippedKeys: number
   readonly counters: CountersReport
+  readonly offloads: readonly OffloadReport[]
 }
 
 /** Path of the control socket of the instance that a subnet file names. */

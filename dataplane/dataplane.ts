@@ -5,13 +5,13 @@
 import { Worker } from 'node:worker_threads'
 import { mask4, parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES, describeCounters, type CountersReport } from './counters.js'
-import { STOP, type EngineSetup } from './engine-setup.js'
+import { STOP, type EngineSetup, type GivenUp } from './engine-setup.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { openRaw } from './io/raw-port.js'
-import { openOffloadedTun, probeSocket, type OffloadWish } from './io/offloads.js'
+import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
 import { openUdp, type UdpDescriptor } from './io/udp-port.js'
-import type { OffloadOptions } from './offload/offload.js'
+import { describeOffloads, type OffloadReport } from './offload-report.js'
 import { native } from './native/native.js'
 
 /** An IPv4 prefix: address as uint32 in host order with zero host bits, length 0..32. */
@@ -39,9 +39,9 @@ export interface DataplaneOptions {
   readonly busyPollUs?: number
   /** Offloads that may be used, default all that the kernel has. */
   readonly offload?: OffloadWish
+  /** Called when the kernel refuses an offload that was used, and it is given up. */
+  readonly onGivenUp?: (offload: OffloadState) => void
 }
-
-const ALL_OFFLOADS: OffloadWish = { tun: true, runs: true, trains: true }
 
 interface PeerHop {
   readonly hop: number
@@ -54,6 +54,7 @@ export interface DataplaneReport {
   readonly receiveBuffer: number
   readonly routes: number
   readonly counters: CountersReport
+  readonly offloads: readonly OffloadReport[]
 }
 
 export class Dataplane {
@@ -62,7 +63,8 @@ export class Dataplane {
   private readonly tun: TunDescriptor
   private readonly socket: UdpDescriptor
   private readonly rawFd: number
-  private readonly offload: OffloadOptions
+  private readonly offloads: Offloads
+  private readonly onGivenUp: (offload: OffloadState) => void
   private readonly wakeFd: number
   /** Every descriptor of ours, in the order in which they were opened. */
   private readonly fds: number[] = []
@@ -84,6 +86,8 @@ export class Dataplane {
    *         what was opened before is closed again
    */
   constructor(options: DataplaneOptions) {
+    this.onGivenUp = options.onGivenUp ?? (() => undefined)
+    this.offloads = new Offloads(options.offload ?? ALL_OFFLOADS)
     try {
       this.socket = openUdp({
         family: 4,
@@ -92,17 +96,10 @@ export class Dataplane {
         ...(options.receiveBuffer === undefined ? {} : { receiveBuffer: options.receiveBuffer }),
       })
       this.fds.push(this.socket.fd)
+      this.offloads.enableTrains(this.socket)
       this.rawFd = openRaw()
       this.fds.push(this.rawFd)
-      const wish = options.offload ?? ALL_OFFLOADS
-      const { tun, canJoinTcp, canJoinUdp } = openOffloadedTun(options.device, wish)
-      this.tun = tun
-      this.offload = {
-        hasVnet: tun.vnetHdr,
-        canJoinTcp,
-        canJoinUdp,
-        ...probeSocket(this.socket, wish),
-      }
+      this.tun = this.offloads.openTun(options.device)
       this.fds.push(this.tun.fd)
       this.wakeFd = native.eventfd()
       this.fds.push(this.wakeFd)
@@ -124,10 +121,11 @@ export class Dataplane {
    * @param onFailure     called once if the engine dies without having been stopped
    */
   start(localAddress: string, mtu: number, onFailure: (error: Error) => void): void {
+    this.offloads.testDevice(this.tun)
     const setup: EngineSetup = {
       tun: this.tun,
       socket: this.socket,
-      offload: this.offload,
+      offload: this.offloads.options,
       rawFd: this.rawFd,
       wakeFd: this.wakeFd,
       fib: this.fib.shared,
@@ -143,6 +141,10 @@ export class Dataplane {
       name: 'engine',
     })
     this.worker = worker
+    worker.on('message', ({ offload, errno }: GivenUp) => {
+      const lost = this.offloads.giveUp(offload, errno)
+      if (lost !== null) this.onGivenUp(lost)
+    })
     let failure: Error | null = null
     worker.once('error', (error) => {
       failure = error
@@ -197,14 +199,16 @@ export class Dataplane {
     return true
   }
 
-  /** Counters and sizes, read without disturbing the engine. */
+  /** Counters, sizes and offloads, read without disturbing the engine. */
   report(): DataplaneReport {
+    const counters = describeCounters([this.counters])
     return {
       device: this.device,
       port: this.socket.port,
       receiveBuffer: this.socket.receiveBuffer,
       routes: this.routes.size,
-      counters: describeCounters([this.counters]),
+      counters,
+      offloads: describeOffloads(this.offloads.describe(), counters),
     }
   }
 
