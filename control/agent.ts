@@ -8,7 +8,7 @@
  * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
  * subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
-import { Dataplane, UDP_OVERHEAD } from '../dataplane/index.js'
+import { Dataplane, UDP_OVERHEAD, type OffloadWish } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
 import { parseUdpBackend, requireBackendType } from './backend-config.js'
 import { deviceFault, engineFault } from './device-faults.js'
@@ -50,6 +50,8 @@ export interface AgentOptions {
   readonly renewMarginMs: number
   readonly busyPollUs: number
   readonly queues: number
+  /** Offloads that may be used. */
+  readonly offload: OffloadWish
   readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
@@ -142,6 +144,7 @@ export class Agent {
       skippedKeys: this.skipped.size,
       counters: report.counters,
       queues: report.queues,
+      offloads: report.offloads,
     }
   }
 
@@ -199,6 +202,12 @@ export class Agent {
         port,
         busyPollUs: this.options.busyPollUs,
         queues: this.options.queues,
+        offload: this.options.offload,
+        onGivenUp: ({ name, detail }) => {
+          this.options.log.warn(
+            `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,
+          )
+        },
       })
     } catch (error) {
       throw deviceFault(error, external.address, port)
@@ -246,6 +255,7 @@ export class Agent {
         reject(engineFault(error, dataplane.device))
       })
     })
+    this.logOffloads(dataplane)
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
     try {
       const failed = Promise.race([engineDied, ...chores])
@@ -257,6 +267,17 @@ export class Agent {
       over.abort()
       engineDied.catch(() => undefined)
       await Promise.allSettled(chores)
+    }
+  }
+
+  /** One line about all offloads, and one for each that is not there although it is wanted. */
+  private logOffloads(dataplane: Dataplane): void {
+    const { log } = this.options
+    const { offloads } = dataplane.report()
+    log.info(`offloads: ${offloads.map(({ name, state }) => `${name} ${state}`).join(', ')}`)
+    for (const { name, state, detail } of offloads) {
+      if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
+      if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
     }
   }
 

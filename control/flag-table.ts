@@ -4,6 +4,7 @@
  * options.ts reads it for parsing and for refusing what is not built, usage.ts for `--help`, and
  * docs/OPERATIONS.md is checked against it.
  */
+import { MAX_RUN } from '../dataplane/index.js'
 import type { FlagSpec, FlagValue } from './flags.js'
 
 export const DEFAULT_SUBNET_FILE = '/run/flannel/subnet.env'
@@ -147,6 +148,32 @@ export const FLAGS: readonly Flag[] = [
     1,
     'engines that share the packets, each with a thread, a queue of the device and a socket, 1 to 16',
   ),
+  own(
+    'tun-offload',
+    'bool',
+    true,
+    'TCP super-packets from and to the TUN device (TSO) where the kernel has them; the next two need it',
+  ),
+  own(
+    'tun-uso',
+    'bool',
+    true,
+    'UDP super-packets from and to the TUN device (USO) where the kernel has them',
+  ),
+  own('tun-gro', 'bool', true, 'join packets that arrive into super-packets for the TUN device'),
+  own(
+    'udp-segment',
+    'bool',
+    true,
+    'send many packets to a peer in one call (UDP_SEGMENT) where the kernel can',
+  ),
+  own(
+    'udp-gro',
+    'bool',
+    true,
+    'receive many packets of a peer in one piece (UDP_GRO) where the kernel can',
+  ),
+  own('udp-segment-max', 'int', MAX_RUN, 'packets a send may carry', { isHidden: true }),
   own('lease-ttl-seconds', 'int', 86400, 'lifetime of the lease', { isHidden: true }),
 ]
 

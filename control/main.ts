@@ -89,6 +89,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       renewMarginMs: options.renewMarginMs,
       busyPollUs: options.busyPollUs,
       queues: options.queues,
+      offload: options.offload,
       log,
       onReady: () => {
         isReady = true

@@ -26,6 +26,14 @@ const DEFAULTS = {
   logFormat: 'klog',
   busyPollUs: 50,
   queues: 1,
+  offload: {
+    'tun-offload': true,
+    'tun-uso': true,
+    'tun-gro': true,
+    'udp-segment': true,
+    'udp-gro': true,
+    maxRun: 128,
+  },
   leaseTtlMs: 86_400_000,
 }
 
@@ -50,6 +58,12 @@ const BUILT: readonly [string, string, object][] = [
   ['log-format', 'json', { logFormat: 'json' }],
   ['busy-poll-us', '0', { busyPollUs: 0 }],
   ['queues', '16', { queues: 16 }],
+  ['tun-offload', 'false', { offload: { 'tun-offload': false, 'tun-uso': true } }],
+  ['tun-uso', 'f', { offload: { 'tun-uso': false, 'tun-gro': true } }],
+  ['tun-gro', '0', { offload: { 'tun-gro': false, 'udp-segment': true } }],
+  ['udp-segment', 'false', { offload: { 'udp-segment': false, 'udp-gro': true } }],
+  ['udp-gro', 'FALSE', { offload: { 'udp-gro': false, 'tun-offload': true } }],
+  ['udp-segment-max', '64', { offload: { maxRun: 64 } }],
   ['lease-ttl-seconds', '10', { leaseTtlMs: 10_000 }],
 ]
 
@@ -109,7 +123,9 @@ t.test('each built flag, from the command line and from the environment', (t) =>
   for (const [name, value, want] of BUILT) {
     const variable = `FLANNELD_${name.toUpperCase().replaceAll('-', '_')}`
     t.match(parseOptions([`--${name}=${value}`], {}).options, want, name)
-    t.match(parseOptions([`-${name}`, value], {}).options, want, name)
+    // A boolean's value follows after `=` only.
+    const isBool = FLAGS.some((flag) => flag.name === name && flag.type === 'bool')
+    if (!isBool) t.match(parseOptions([`-${name}`, value], {}).options, want, name)
     t.match(parseOptions([], { [variable]: value }).options, want, variable)
     t.strictSame(parseOptions([], { [variable]: '' }).options, DEFAULTS, `${variable} empty`)
   }
@@ -221,6 +237,8 @@ t.test('values out of range', (t) => {
     [['--healthz-port=65536'], /healthz-port=65536/],
     [['--healthz-port=80', '--healthz-ip=localhost'], /healthz-ip=localhost/],
     [['--busy-poll-us=-1'], /busy-poll-us/],
+    [['--udp-segment-max=0'], /udp-segment-max/],
+    [['--udp-segment-max=129'], /from 1 to 128/],
     [['--lease-ttl-seconds=0'], /lease-ttl-seconds/],
     [['--store=consul'], /--store=consul is no store; write etcd or file:DIR/],
     [['--store=file:'], /file:DIR/],

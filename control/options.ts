@@ -8,6 +8,7 @@
  */
 import { isIP, isIPv4 } from 'node:net'
 import { posix } from 'node:path'
+import { MAX_RUN, type OffloadWish } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
 import { environmentName, FLAGS, type Flag } from './flag-table.js'
 import { NEEDS, parseFlags, parseFlagValue, type FlagValue } from './flags.js'
@@ -48,6 +49,8 @@ export interface Options {
   readonly busyPollUs: number
   /** Engines, 1 to 16. */
   readonly queues: number
+  /** Offloads that may be used. */
+  readonly offload: OffloadWish
   readonly leaseTtlMs: number
 }
 
@@ -121,6 +124,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     if (value >= min && value <= max) return value
     throw usage(`--${name}=${value} is out of range; write a number from ${min} to ${max}`)
   }
+  const bool = (name: string) => values.get(name) === true
   const ifaces = values.get('iface')
   const options: Options = {
     store: parseStore(text('store')),
@@ -142,6 +146,14 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     logFormat: parseLogFormat(text('log-format')),
     busyPollUs: int('busy-poll-us', 0, 1000),
     queues: int('queues', 1, 16),
+    offload: {
+      'tun-offload': bool('tun-offload'),
+      'tun-uso': bool('tun-uso'),
+      'tun-gro': bool('tun-gro'),
+      'udp-segment': bool('udp-segment'),
+      'udp-gro': bool('udp-gro'),
+      maxRun: int('udp-segment-max', 1, MAX_RUN),
+    },
     leaseTtlMs: int('lease-ttl-seconds', 1, 365 * 86400) * 1000,
   }
   if ((options.etcd.keyFile === null) !== (options.etcd.certFile === null)) {

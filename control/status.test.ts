@@ -25,6 +25,7 @@ const STATUS: Status = {
   skippedKeys: 0,
   counters: { egress: { read: 0, verdicts: {} }, ingress: { read: 0, verdicts: {} }, gauges: {} },
   queues: [{ egress: 0, ingress: 0 }],
+  offloads: [],
 }
 
 async function place(t: Test): Promise<string> {

@@ -6,7 +6,7 @@
  */
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, request, type Server } from 'node:http'
-import type { CountersReport, DataplaneReport } from '../dataplane/index.js'
+import type { CountersReport, DataplaneReport, OffloadReport } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
 
 /** A peer as the status shows it. */
@@ -41,6 +41,7 @@ export interface Status {
   readonly counters: CountersReport
   /** What each engine has read from its devices, packets. */
   readonly queues: DataplaneReport['queues']
+  readonly offloads: readonly OffloadReport[]
 }
 
 /** Path of the control socket of the instance that a subnet file names. */

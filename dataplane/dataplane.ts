@@ -13,15 +13,15 @@ import {
   READ,
   type CountersReport,
 } from './counters.js'
-import { STOP, type EngineSetup } from './engine-setup.js'
+import { STOP, type EngineSetup, type GivenUp } from './engine-setup.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { openRaw } from './io/raw-port.js'
-import { openOffloadedTun, probeSocket, type OffloadWish } from './io/offloads.js'
+import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
 import { openSockets, openTunQueues, whyNoSteering } from './io/queues.js'
 import { MAX_QUEUES } from './io/steering.js'
 import type { UdpDescriptor } from './io/udp-port.js'
-import type { OffloadOptions } from './offload/offload.js'
+import { describeOffloads, type OffloadReport } from './offload-report.js'
 import { native } from './native/native.js'
 import { OverflowMeter } from './overflow.js'
 
@@ -52,9 +52,9 @@ export interface DataplaneOptions {
   readonly queues?: number
   /** Offloads that may be used, default all that the kernel has. */
   readonly offload?: OffloadWish
+  /** Called when the kernel refuses an offload that was used, and it is given up. */
+  readonly onGivenUp?: (offload: OffloadState) => void
 }
-
-const ALL_OFFLOADS: OffloadWish = { tun: true, runs: true, trains: true }
 
 interface PeerHop {
   readonly hop: number
@@ -69,6 +69,7 @@ export interface DataplaneReport {
   readonly counters: CountersReport
   /** What each engine has read from its devices, packets. */
   readonly queues: readonly { readonly egress: number; readonly ingress: number }[]
+  readonly offloads: readonly OffloadReport[]
 }
 
 export class Dataplane {
@@ -79,7 +80,8 @@ export class Dataplane {
   private readonly tuns: readonly [TunDescriptor, ...TunDescriptor[]]
   private readonly sockets: readonly [UdpDescriptor, ...UdpDescriptor[]]
   private readonly rawFd: number
-  private readonly offload: OffloadOptions
+  private readonly offloads: Offloads
+  private readonly onGivenUp: (offload: OffloadState) => void
   private readonly wakeFds: readonly number[]
   /** Every descriptor of ours, in the order in which they were opened. */
   private readonly fds: number[] = []
@@ -109,6 +111,8 @@ export class Dataplane {
     const opened = (fd: number): void => {
       this.fds.push(fd)
     }
+    this.onGivenUp = options.onGivenUp ?? (() => undefined)
+    this.offloads = new Offloads(options.offload ?? ALL_OFFLOADS)
     try {
       this.sockets = openSockets(
         {
@@ -120,15 +124,12 @@ export class Dataplane {
         queues,
         opened,
       )
+      for (const socket of this.sockets) this.offloads.enableTrains(socket)
       this.rawFd = openRaw()
       opened(this.rawFd)
-      const wish = options.offload ?? ALL_OFFLOADS
-      const { tun, canJoinTcp, canJoinUdp } = openOffloadedTun(options.device, wish, queues > 1)
+      const tun = this.offloads.openTun(options.device, queues > 1)
       opened(tun.fd)
       this.tuns = openTunQueues(tun, queues, opened)
-      const [first, ...others] = this.sockets
-      this.offload = { hasVnet: tun.vnetHdr, canJoinTcp, canJoinUdp, ...probeSocket(first, wish) }
-      for (const socket of others) probeSocket(socket, wish)
       this.wakeFds = this.tuns.map(() => native.eventfd())
       this.wakeFds.forEach(opened)
     } catch (error) {
@@ -150,6 +151,7 @@ export class Dataplane {
    * @param onFailure     called once if an engine dies without having been stopped
    */
   start(localAddress: string, mtu: number, onFailure: (error: Error) => void): void {
+    this.offloads.testDevice(this.tuns[0])
     const localBits = addressBits(localAddress)
     let hasFailed = false
     const onExit = (error: Error): void => {
@@ -171,7 +173,7 @@ export class Dataplane {
     const setup: EngineSetup = {
       tun: at(this.tuns, queue),
       socket: at(this.sockets, queue),
-      offload: this.offload,
+      offload: this.offloads.options,
       rawFd: this.rawFd,
       wakeFd: at(this.wakeFds, queue),
       fib: this.fib.shared,
@@ -185,6 +187,10 @@ export class Dataplane {
     const worker = new Worker(new URL('./engine-worker.js', import.meta.url), {
       workerData: setup,
       name: `engine ${String(queue)}`,
+    })
+    worker.on('message', ({ offload, errno }: GivenUp) => {
+      const lost = this.offloads.giveUp(offload, errno)
+      if (lost !== null) this.onGivenUp(lost)
     })
     let failure: Error | null = null
     worker.once('error', (error) => {
@@ -235,15 +241,17 @@ export class Dataplane {
     return true
   }
 
-  /** Counters and sizes, read without disturbing the engine. */
+  /** Counters, sizes and offloads, read without disturbing the engine. */
   report(): DataplaneReport {
     if (!this.isClosed) this.overflow.sample()
+    const counters = describeCounters(this.counters)
     return {
       device: this.device,
       port: this.sockets[0].port,
       receiveBuffer: this.sockets[0].receiveBuffer,
       routes: this.routes.size,
-      counters: describeCounters(this.counters),
+      counters,
+      offloads: describeOffloads(this.offloads.describe(), counters),
       queues: this.counters.map((engine) => ({
         egress: engine.gaugeValue(READ + EGRESS),
         ingress: engine.gaugeValue(READ + INGRESS),

@@ -4,7 +4,7 @@
 import type { FibShared } from './fib/layout.js'
 import type { TunDescriptor } from './io/tun-device.js'
 import type { UdpDescriptor } from './io/udp-port.js'
-import type { OffloadOptions } from './offload/offload.js'
+import type { OffloadName, OffloadOptions } from './offload/offload.js'
 
 /** Word of `control` that ends the engine when it is not 0. */
 export const STOP = 0
@@ -28,4 +28,10 @@ export interface EngineSetup {
   /** Base address of the own subnet, address bits. */
   readonly localAddress: number
   readonly busyPollUs: number
+}
+
+/** What an engine's thread tells the main thread when the kernel has refused an offload. */
+export interface GivenUp {
+  readonly offload: OffloadName
+  readonly errno: number
 }

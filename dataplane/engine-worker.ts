@@ -5,7 +5,7 @@
  * is told to stop: it blocks in `wait()` on the TUN, the socket and an eventfd, at most a second.
  * A device that fails ends the thread with an error, which the main thread reports.
  */
-import { workerData } from 'node:worker_threads'
+import { parentPort, workerData } from 'node:worker_threads'
 import { Counters, WAITS } from './counters.js'
 import { flannelUdp } from './encap/flannel-udp.js'
 import { createEngineArena, Engine } from './engine.js'
@@ -15,7 +15,7 @@ import { RawPort } from './io/raw-port.js'
 import { TunDevice } from './io/tun-device.js'
 import { UdpPort } from './io/udp-port.js'
 import { native } from './native/native.js'
-import { STOP, type EngineSetup } from './engine-setup.js'
+import { STOP, type EngineSetup, type GivenUp } from './engine-setup.js'
 
 const MAX_WAIT_MS = 1000
 const WAKE = 2
@@ -41,6 +41,9 @@ const engine = new Engine({
   mtu: setup.mtu,
   localAddress: setup.localAddress,
   now: () => performance.now(),
+  onGivenUp: (offload, errno) => {
+    parentPort?.postMessage({ offload, errno } satisfies GivenUp)
+  },
 })
 
 const fds = Int32Array.of(setup.tun.fd, setup.socket.fd, setup.wakeFd)

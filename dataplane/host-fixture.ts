@@ -31,7 +31,7 @@ export const PUBLIC_B = createAddress('172.30.0.12')
 /** Everything that a new kernel can do. */
 export const ALL_OFFLOADS: OffloadOptions = {
   hasVnet: true,
-  maxRun: 64,
+  maxRun: 128,
   canJoinTcp: true,
   canJoinUdp: true,
   hasTrains: true,

@@ -22,11 +22,16 @@ export {
   type DirectionReport,
   type GaugeName,
 } from './counters.js'
+export { ALL_OFFLOADS, MAX_RUN, type OffloadState, type OffloadWish } from './io/offloads.js'
+export { OFFLOADS, type OffloadName } from './offload/offload.js'
+export type { OffloadReport } from './offload-report.js'
 export * as verdict from './packet/verdict.js'
 export { createArena, type Arena } from './packet/arena.js'
 export { Batch } from './packet/batch.js'
 export { Entries } from './packet/entries.js'
 export type { InsideDevice, OutsidePort } from './io/device.js'
+export { openTun, TunDevice, type TunDescriptor, type TunOptions } from './io/tun-device.js'
+export { openUdp, UdpPort, type UdpDescriptor, type UdpOptions } from './io/udp-port.js'
 export type { IcmpPort } from './icmp.js'
 export type { Encap } from './encap/encap.js'
 export { flannelUdp, UDP_OVERHEAD, UDP_PORT } from './encap/flannel-udp.js'

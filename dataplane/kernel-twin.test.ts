@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import * as flow from './flow-fixture.js'
 import { ACK, ECE, FIN, PSH, UDP, URG } from './flow-fixture.js'
-import { openOffloadedTun } from './io/offloads.js'
+import { ALL_OFFLOADS, Offloads } from './io/offloads.js'
 import { openTun, TunDevice } from './io/tun-device.js'
 import { native } from './native/native.js'
 import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
@@ -45,15 +45,12 @@ const arena = createArena(new ArrayBuffer(FREE_AT + (4 << 20)))
 const batch = new Batch(arena, 0, ROWS, SLOT)
 
 /** Where super-packets go in: a TUN with all offloads. */
-const entrance = openOffloadedTun('hdlin', { tun: true, runs: true, trains: true })
-const into = new TunDevice(entrance.tun, arena)
+const entrance = new Offloads(ALL_OFFLOADS)
+const into = new TunDevice(entrance.openTun('hdlin'), arena)
 /** Where Linux forwards 10.5.1.0/24 to: a TUN without offloads, for which it cuts. */
 const cutter = new TunDevice(openTun({ name: 'hdlcut' }), arena)
 /** Where it forwards 10.5.3.0/24 to: a TUN with offloads, which gets super-packets whole. */
-const whole = new TunDevice(
-  openOffloadedTun('hdlwhole', { tun: true, runs: true, trains: true }).tun,
-  arena,
-)
+const whole = new TunDevice(new Offloads(ALL_OFFLOADS).openTun('hdlwhole'), arena)
 
 const set = (path: string, value: string): void => {
   writeFileSync(`/proc/sys/net/${path}`, value)
@@ -105,7 +102,8 @@ function drain(device: TunDevice): { vnet: Uint8Array; packet: Uint8Array }[] {
 
 /** UDP super-packets need Linux 6.2. */
 const skipped = ({ protocol }: flow.PacketSpec): { skip: string | false } => ({
-  skip: protocol === UDP && !entrance.canJoinUdp && 'this kernel takes no UDP super-packets',
+  skip:
+    protocol === UDP && !entrance.options.canJoinUdp && 'this kernel takes no UDP super-packets',
 })
 
 /** Headers in hex and a digest of the whole, so that a difference can be read. */

@@ -31,7 +31,7 @@ interface Given {
 /** Which offloads hosts may have: all, or some of them as on older kernels. */
 const kernels: readonly OffloadOptions[] = [
   ALL_OFFLOADS,
-  { ...ALL_OFFLOADS, canJoinUdp: false },
+  { ...ALL_OFFLOADS, canJoinUdp: false, maxRun: 64 },
   { ...ALL_OFFLOADS, maxRun: 1, hasTrains: false },
   { ...ALL_OFFLOADS, canJoinTcp: false, canJoinUdp: false },
 ]

@@ -2,6 +2,7 @@
  * `heddle status`: what a running daemon is doing, as text for people or JSON for programs.
  */
 import { parseArgs } from 'node:util'
+import type { OffloadReport } from '../../dataplane/index.js'
 import { isHeddleError } from '../errors.js'
 import { DEFAULT_SUBNET_FILE } from '../options.js'
 import { readStatus, type Status } from '../status.js'
@@ -83,9 +84,25 @@ export function formatStatus(s: Status): string {
       ]),
     )
   }
-  const gauges = Object.entries(s.counters.gauges).filter(([name]) => !name.endsWith('_read'))
+  lines.push('', ...table([['OFFLOAD', 'STATE', '', ''], ...s.offloads.map(offloadRow)]))
+  const shown = new Set(s.offloads.flatMap(({ counters }) => Object.keys(counters)))
+  const gauges = Object.entries(s.counters.gauges).filter(
+    ([name]) => !name.endsWith('_read') && !shown.has(name),
+  )
   lines.push('', ...table(gauges.map(([name, n]) => [name, String(n)])))
   return lines.join('\n') + '\n'
+}
+
+/** Name, state, what is used or why it is not, and the counts that are not 0. */
+function offloadRow({ name, state, detail, since, counters }: OffloadReport): string[] {
+  const why = state === 'off' && detail === '' ? `--${name}=false` : detail
+  const counts = Object.entries(counters).filter(([, n]) => n > 0)
+  return [
+    name,
+    state,
+    since === null ? why : `${why}, ${since}`,
+    counts.map(([count, n]) => `${count} ${String(n)}`).join('  '),
+  ]
 }
 
 function expiry(at: string | null): string {

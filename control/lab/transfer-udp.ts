@@ -40,6 +40,18 @@ function digest(payload: Uint8Array): Buffer {
   return createHash('sha256').update(payload).digest().subarray(0, 16)
 }
 
+/**
+ * Fills in a numbered datagram.
+ * @param number  0 .. count − 1
+ * @param seed    of its payload
+ */
+export function fillDatagram(datagram: Buffer, number: number, count: number, seed: number): void {
+  fillPattern(datagram.subarray(HEADER), seed + number)
+  datagram.writeUInt32BE(number, 0)
+  datagram.writeUInt32BE(count, 4)
+  digest(datagram.subarray(HEADER)).copy(datagram, 8)
+}
+
 /** Takes datagrams in until all announced ones are there, or none came for `idleMs`. */
 export function udpReceive(
   address: string,
@@ -113,10 +125,7 @@ export async function udpSend(
   const start = performance.now()
   for (let number = 0; number < count; number++) {
     const datagram = Buffer.allocUnsafe(size)
-    fillPattern(datagram.subarray(HEADER), seed + number)
-    datagram.writeUInt32BE(number, 0)
-    datagram.writeUInt32BE(count, 4)
-    digest(datagram.subarray(HEADER)).copy(datagram, 8)
+    fillDatagram(datagram, number, count, seed)
     await send(socket, datagram, address, port)
     const ahead = perSecond > 0 ? (number / perSecond) * 1000 - (performance.now() - start) : 0
     if (ahead > 1) await sleep(ahead)

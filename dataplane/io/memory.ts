@@ -23,8 +23,8 @@ export const DEFAULT_QUEUE_LEN = 500
 /** The largest UDP payload over IPv4: 65535 − 20 − 8 bytes. */
 const MAX_DATAGRAM = 65507
 
-/** Datagrams a run may have: what every kernel with UDP_SEGMENT takes (UDP_MAX_SEGMENTS before Linux 6.10). */
-const MAX_RUN = 64
+/** Datagrams a run may have (UDP_MAX_SEGMENTS since Linux 6.10). */
+const MAX_RUN = 128
 
 /** A packet that the engine wrote to a device with virtio-net headers. */
 export interface WrittenPacket {
