@@ -26,6 +26,12 @@ const collect = runInNewContext('gc') as () => void
 /** Bytes a packet; one empty object a packet would be 16 at least. */
 const ALLOWED = 0.5
 
+/**
+ * Stretches of which the one that allocated least counts: what every packet costs shows in each, what
+ * the compiler does now and then (a function compiled anew, in a thread of its own) does not.
+ */
+const STRETCHES = 4
+
 /** What a device hands over again and again. */
 interface Load {
   readonly packet: Uint8Array
@@ -115,11 +121,13 @@ function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | 
     localAddress: SUBNET_A,
     now: () => now++,
   })
-  for (let i = 0; i < breaths; i++) engine.breath()
-  collect()
-  const before = process.memoryUsage().heapUsed
-  for (let i = 0; i < breaths; i++) engine.breath()
-  const grown = process.memoryUsage().heapUsed - before
+  let grown = Infinity
+  for (let stretch = 0; stretch < STRETCHES; stretch++) {
+    collect()
+    const before = process.memoryUsage().heapUsed
+    for (let i = 0; i < breaths; i++) engine.breath()
+    grown = Math.min(grown, process.memoryUsage().heapUsed - before)
+  }
   const packets = breaths * BATCH_SIZE * (toPeer.count + toUs.count)
   return { perPacket: grown / packets, packets, inside, outside }
 }
@@ -179,7 +187,7 @@ function readdressed(packet: Uint8Array): Uint8Array {
 t.test('packets that go on', async (t) => {
   const { perPacket, packets, inside, outside } = measure(plain, null)
   t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
-  t.equal(inside.packets + outside.packets, 2 * packets)
+  t.equal(inside.packets + outside.packets, STRETCHES * packets)
 })
 
 t.test('packets that are dropped, and the ICMP errors about them', async (t) => {
@@ -196,8 +204,12 @@ t.test('one small object a packet is noticed', async (t) => {
 t.test('super-packets that are cut, trains that are joined', async (t) => {
   const { perPacket, packets, inside, outside } = measure(offloaded, null)
   t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
-  t.equal(inside.packets + outside.packets, 2 * packets)
-  t.equal(inside.joined, 2 * offloaded.breaths * BATCH_SIZE, 'a super-packet of every train')
+  t.equal(inside.packets + outside.packets, STRETCHES * packets)
+  t.equal(
+    inside.joined,
+    STRETCHES * offloaded.breaths * BATCH_SIZE,
+    'a super-packet of every train',
+  )
   t.ok(outside.joined > 0, 'runs')
 })
 

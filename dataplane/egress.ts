@@ -188,8 +188,7 @@ export function createEgress(parts: EgressParts): Egress {
   function stage(at: number, len: number): void {
     parts.encap.push(view, at, hop)
     const entry = runs.place(hop, hops.name(hop), len + headerLen)
-    out.addPiece(entry, at - headerLen, len + headerLen)
-    out.addPacket(entry, len)
+    out.append(entry, at - headerLen, len + headerLen, len)
   }
 
   /**

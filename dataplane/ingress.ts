@@ -72,12 +72,17 @@ export function createIngress(parts: IngressParts): Ingress {
   let row = 0
   /** Bytes of the row at hand that are behind us. */
   let done = 0
+  /** The destination that was looked up last, and what was found: neighbours often share theirs. */
+  let lastDst = 0
+  let lastFound: Verdict = DROP_NOT_OUR_SUBNET
 
   function begin(batch: Batch): void {
     row = 0
     done = 0
     summed = 0
     nextSumAt = 0
+    // The table may be another one by now.
+    lookUp(lastDst)
     if (!coalescer.isOn()) return
     const { columns, capacity, count } = batch
     summed = sums.checksumRows(bytes, columns, capacity, count, headerLen, sumOf)
@@ -153,8 +158,15 @@ export function createIngress(parts: IngressParts): Ingress {
 
   /** Is it for us? Anything else would be routed on by this host's kernel on a stranger's behalf. */
   function admit(at: number): Verdict {
-    const hop = fib.lookup4(ipv4.dst(view, at))
-    return hop !== 0 && hops.isLocal(hop) ? FORWARD : DROP_NOT_OUR_SUBNET
+    const dst = ipv4.dst(view, at)
+    if (dst !== lastDst) lookUp(dst)
+    return lastFound
+  }
+
+  function lookUp(dst: number): void {
+    const hop = fib.lookup4(dst)
+    lastDst = dst
+    lastFound = hop !== 0 && hops.isLocal(hop) ? FORWARD : DROP_NOT_OUR_SUBNET
   }
 
   /** The receiving end takes its TTL too. */

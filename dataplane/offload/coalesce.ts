@@ -229,8 +229,7 @@ export function createCoalescer(
     const entry = entries[flow] ?? 0
     const headersLen = headers[flow] ?? 0
     const payload = len - headersLen
-    out.addPiece(entry, at + headersLen, payload)
-    out.addPacket(entry, len)
+    out.append(entry, at + headersLen, payload, len)
     totals[flow] = (totals[flow] ?? 0) + payload
     note(flow, kind, at, payload)
     if (payload < (sizes[flow] ?? 0)) close(flow)
@@ -254,8 +253,7 @@ export function createCoalescer(
       vnethdr.clear(view, vnet)
       out.addPiece(entry, vnet, VNET_HDR_LEN)
     }
-    out.addPiece(entry, at, len)
-    out.addPacket(entry, len)
+    out.append(entry, at, len, len)
     return entry
   }
 
@@ -301,8 +299,7 @@ export function createCoalescer(
       const len = out.pieceLen(p) + before
       const i = into.begin(NO_NAME)
       into.addPiece(i, vnet, VNET_HDR_LEN)
-      into.addPiece(i, out.pieceAt(p) - before, len)
-      into.addPacket(i, len)
+      into.append(i, out.pieceAt(p) - before, len, len)
     }
   }
 

@@ -107,6 +107,23 @@ export class Entries {
     entries[e + BYTES] = (entries[e + BYTES] ?? 0) + bytes
   }
 
+  /**
+   * Appends a packet in one piece, and counts it.
+   * @param bytes  inner bytes of it
+   */
+  append(i: number, at: number, len: number, bytes: number): void {
+    const e = i << SHIFT
+    const { entries, pieces } = this
+    const count = entries[e + PIECES] ?? 0
+    const p = ((entries[e + FIRST] ?? 0) + count) << 1
+    pieces[p] = at
+    pieces[p + 1] = len
+    entries[e + PIECES] = count + 1
+    entries[e + LEN] = (entries[e + LEN] ?? 0) + len
+    entries[e + PACKETS] = (entries[e + PACKETS] ?? 0) + 1
+    entries[e + BYTES] = (entries[e + BYTES] ?? 0) + bytes
+  }
+
   /** Makes an entry a run or a super-packet: it is cut into datagrams or payloads of so many bytes. */
   setSegment(i: number, size: number): void {
     this.entries[(i << SHIFT) + SEGMENT] = size
@@ -120,9 +137,7 @@ export class Entries {
    * @param bytes  inner bytes the entry stands for
    */
   add(at: number, len: number, name: number, bytes: number): void {
-    const i = this.begin(name)
-    this.addPiece(i, at, len)
-    this.addPacket(i, bytes)
+    this.append(this.begin(name), at, len, bytes)
   }
 
   firstPiece(i: number): number {
