@@ -47,7 +47,7 @@ const MAX_SUMS = 64 * 128
 
 /** Takes the batches of the socket, one at a time. */
 export interface Ingress {
-  /** Takes up a batch: sums all its datagrams, in one native call. */
+  /** Takes up a batch: sums its datagrams, in one native call, if any of them may be joined. */
   begin(batch: Batch): void
   /**
    * Stages the packets of the batch that go on, as long as there is room. Borrows the packets until
@@ -83,7 +83,8 @@ export function createIngress(parts: IngressParts): Ingress {
     nextSumAt = 0
     // The table may be another one by now.
     lookUp(lastDst)
-    if (!coalescer.isOn()) return
+    // A datagram that came alone has nothing to be joined with.
+    if (!coalescer.isOn() || (batch.count === 1 && batch.segment(0) === 0)) return
     const { columns, capacity, count } = batch
     summed = sums.checksumRows(bytes, columns, capacity, count, headerLen, sumOf)
   }

@@ -60,6 +60,9 @@ const fullIn = (): Load => loads.createFullUdp(inbound, 64)
 const bulkOut = (to: loads.Addresses): Load => loads.createSuperPackets(to, 16)
 const bulkIn = (): Load => loads.createTcpTrains(inbound, 16)
 
+/** The same packets, one a breath, as on a network with little to do. */
+const singly = (load: Load): Load => ({ ...load, perRead: 1 })
+
 const plain = { table: 'one', offload: NO_OFFLOAD } as const
 const offloads = { table: 'one', offload: ALL } as const
 
@@ -69,6 +72,8 @@ export const CASES: readonly FlowCase[] = [
   { ...plain, name: '64 B both ways', toPeer: smallOut, toUs: smallIn },
   { ...plain, name: '64 B out, 10 000 routes', table: 'overlay', toPeer: smallOutAll },
   { ...plain, name: '64 B out, 900 000 routes', table: 'full', toPeer: smallOutAll },
+  { ...plain, name: '64 B out, 1 a breath', toPeer: (to) => singly(smallOut(to)) },
+  { ...plain, name: '64 B in, 1 a breath', toUs: () => singly(smallIn()) },
   { ...plain, name: '1472 B both ways', toPeer: fullOut, toUs: fullIn },
   { ...offloads, name: 'offloads, 64 B out', toPeer: smallOut },
   { ...offloads, name: 'offloads, 64 B out, 10 000 routes', table: 'overlay', toPeer: smallOutAll },
@@ -90,6 +95,7 @@ export const CASES: readonly FlowCase[] = [
     toUs: () => loads.createSmallTrains(inbound, 16, 1),
   },
   { ...offloads, name: 'offloads, 64 B both ways', toPeer: smallOut, toUs: smallIn },
+  { ...offloads, name: 'offloads, 64 B in, 1 a breath', toUs: () => singly(smallIn()) },
   { ...offloads, name: 'offloads, 1472 B both ways', toPeer: fullOut, toUs: fullIn },
   { ...offloads, name: 'offloads, TCP super-packets out', toPeer: bulkOut },
   { ...offloads, name: 'offloads, TCP trains in', toUs: bulkIn },
