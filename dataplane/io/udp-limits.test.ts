@@ -175,6 +175,23 @@ t.test('what fits the path to a peer in one piece is known, and a longer run is 
   t.end()
 })
 
+t.test('without a descriptor to ask with, a path is not known', (t) => {
+  const at = (name: string): string => JSON.stringify(new URL(name, import.meta.url).href)
+  const program = `import { createBench, openPort } from ${at('./device-fixture.js')}
+    import { encodeName, endpoint4 } from ${at('./endpoint.js')}
+    import { native } from ${at('../native/native.js')}
+    const { arena, names } = createBench()
+    encodeName(endpoint4(${LOCALHOST}, 9), names, 0)
+    const port = openPort(arena)
+    const before = port.pathRoom(names, 0)
+    try { for (;;) native.eventfd() } catch (error) { console.log(error.code) }
+    console.log(before, port.pathRoom(names, 0))`
+  const node = [process.execPath, '--input-type=module', '--eval', program]
+  const run = spawnSync('sh', ['-c', 'ulimit -n 64; exec "$0" "$@"', ...node], { encoding: 'utf8' })
+  t.equal(run.stdout, `EMFILE\n65507 0\n`, run.stderr)
+  t.end()
+})
+
 t.test('a full socket: the rest is not tried and gets the same errno', (t) => {
   // Nobody answers for 10.98.0.2, so what is sent to it waits for its address in the socket's
   // own send buffer.

@@ -10,7 +10,7 @@ import type { Arena } from '../packet/arena.js'
 import type { Batch } from '../packet/batch.js'
 import type { Entries } from '../packet/entries.js'
 import type { OutsidePort } from './device.js'
-import { decodeName, describeAddress } from './endpoint.js'
+import { decodeName, describeAddress, type Endpoint } from './endpoint.js'
 
 /** Chosen by us: with less than 1 MiB a burst of segmentation offload overruns the socket. */
 const DEFAULT_BUFFER = 4 * 1024 * 1024
@@ -108,6 +108,24 @@ function growBuffer(fd: number, force: number, plain: number, size = DEFAULT_BUF
   return native.getOption(fd, SOL_SOCKET, plain) / 2
 }
 
+/**
+ * Asks a socket that is connected to the destination for a moment (ip(7), IP_MTU).
+ * @throws NativeError when there is no route, or no socket to be had
+ */
+function askPathRoom(to: Endpoint, from: string | null): number {
+  const { IPPROTO_IP, IP_MTU, IPPROTO_IPV6, IPV6_MTU } = native.constants
+  const fd = native.udpSocket(to.family)
+  try {
+    if (from !== null) native.bind(fd, from, 0)
+    native.connect(fd, describeAddress(to), to.port)
+    return to.family === 4
+      ? native.getOption(fd, IPPROTO_IP, IP_MTU) - HEADERS_4
+      : native.getOption(fd, IPPROTO_IPV6, IPV6_MTU) - HEADERS_6
+  } finally {
+    native.close(fd)
+  }
+}
+
 export class UdpPort implements OutsidePort {
   readonly fd: number
   readonly family: Family
@@ -153,24 +171,15 @@ export class UdpPort implements OutsidePort {
     return native.send(this.sendFd, this.arena.bytes, pieces, fields, count, names, first)
   }
 
-  /** Asked of a socket that is connected to the destination for a moment (ip(7), IP_MTU). */
   pathRoom(names: Uint8Array, name: number): number {
     const to = decodeName(names, name)
     if (to === null) return 0
-    const { IPPROTO_IP, IP_MTU, IPPROTO_IPV6, IPV6_MTU } = native.constants
-    const fd = native.udpSocket(to.family)
     try {
       // The same source, since a route may depend on it.
-      if (to.family === this.family) native.bind(fd, this.address, 0)
-      native.connect(fd, describeAddress(to), to.port)
-      return to.family === 4
-        ? native.getOption(fd, IPPROTO_IP, IP_MTU) - HEADERS_4
-        : native.getOption(fd, IPPROTO_IPV6, IPV6_MTU) - HEADERS_6
+      return askPathRoom(to, to.family === this.family ? this.address : null)
     } catch (error) {
       if (isNativeError(error)) return 0
       throw error
-    } finally {
-      native.close(fd)
     }
   }
 
