@@ -11,6 +11,7 @@
 import { Dataplane, UDP_OVERHEAD, type OffloadWish } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
 import { parseUdpBackend, requireBackendType } from './backend-config.js'
+import { compact } from './compaction.js'
 import { deviceFault, engineFault } from './device-faults.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
@@ -257,6 +258,7 @@ export class Agent {
     })
     this.logOffloads(dataplane)
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
+    const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
       failed.catch(() => undefined)
@@ -266,7 +268,7 @@ export class Agent {
       this.isReady = false
       over.abort()
       engineDied.catch(() => undefined)
-      await Promise.allSettled(chores)
+      await Promise.allSettled([...chores, compacting])
     }
   }
 

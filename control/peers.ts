@@ -19,7 +19,7 @@ export class Peers {
   private readonly own: LeaseSubnet
   private readonly port: number
   private readonly log: Logger
-  private readonly peers = new Map<string, Peer>()
+  private readonly peers = new Map<number, Peer>()
 
   /** @param port  UDP port of every peer; leases of the `udp` backend do not name one */
   constructor(
@@ -51,19 +51,19 @@ export class Peers {
       return
     }
     this.dataplane.setRoute(lease.subnet.v4, { address: lease.attrs.publicIP, port: this.port })
-    this.peers.set(formatPrefix4(lease.subnet.v4), { lease, since: Date.now() })
+    this.peers.set(keyOf(lease), { lease, since: Date.now() })
     this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${lease.attrs.publicIP}`)
   }
 
   /** The same lease with another expiry: for the status only. */
   private refresh(lease: Lease): void {
-    const key = formatPrefix4(lease.subnet.v4)
+    const key = keyOf(lease)
     const peer = this.peers.get(key)
     if (peer !== undefined) this.peers.set(key, { lease, since: peer.since })
   }
 
   private remove(lease: Lease): void {
-    this.peers.delete(formatPrefix4(lease.subnet.v4))
+    this.peers.delete(keyOf(lease))
     if (this.dataplane.removeRoute(lease.subnet.v4)) {
       this.log.info(`Subnet removed: ${formatSubnet(lease.subnet)}`)
     }
@@ -91,4 +91,9 @@ export class Peers {
       ? `its public address ${lease.attrs.publicIP} cannot be sent to`
       : null
   }
+}
+
+/** A lease's prefix as one number: address × 64 + length. */
+function keyOf({ subnet: { v4 } }: Lease): number {
+  return v4.addr * 64 + v4.len
 }

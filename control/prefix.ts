@@ -99,7 +99,8 @@ function splitPrefix(text: string, maxLen: number): { addr: string; len: number 
 
 /** `a.b.c.d/len` */
 export function formatPrefix4(prefix: Prefix4): string {
-  return `${formatAddr4(prefix.addr)}/${prefix.len}`
+  // Joined, not added: many of these are kept, and V8 keeps the parts of strings that were added.
+  return [formatAddr4(prefix.addr), prefix.len].join('/')
 }
 
 /** RFC 5952 text, `/`, length. */

@@ -38,6 +38,6 @@ function isLeaseLen(text: string | undefined, max: number): boolean {
 
 /** Key segment of a subnet, without any prefix or slash. */
 export function formatSubnetKey(subnet: LeaseSubnet): string {
-  const v4 = `${formatAddr4(subnet.v4.addr)}-${subnet.v4.len}`
+  const v4 = [formatAddr4(subnet.v4.addr), subnet.v4.len].join('-')
   return subnet.v6 === null ? v4 : `${v4}&${formatAddr6(subnet.v6.addr)}-${subnet.v6.len}`
 }

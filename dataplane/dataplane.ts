@@ -57,6 +57,8 @@ export interface DataplaneOptions {
 }
 
 interface PeerHop {
+  /** Of `peerHops`. */
+  readonly key: number
   readonly hop: number
   routes: number
 }
@@ -90,8 +92,8 @@ export class Dataplane {
   private readonly counters: readonly Counters[]
   private readonly overflow: OverflowMeter
   private readonly control = new SharedArrayBuffer(4)
-  private readonly peerHops = new Map<string, PeerHop>()
-  private readonly routes = new Map<string, string>()
+  private readonly peerHops = new Map<number, PeerHop>()
+  private readonly routes = new Map<number, PeerHop>()
   private readonly localHop: number
   private exited: Promise<unknown> = Promise.resolve()
   private isClosed = false
@@ -216,28 +218,23 @@ export class Dataplane {
   /** Routes a prefix to a peer, replacing what it was routed to. */
   setRoute(prefix: RoutePrefix, peer: PeerEndpoint): void {
     const key = routeKey(prefix)
-    const peerKey = `${peer.address} ${String(peer.port)}`
     const before = this.routes.get(key)
-    if (before === peerKey) return
-    const entry = this.peerHops.get(peerKey) ?? {
-      hop: this.fib.hops.addPeer(addressBits(peer.address), peer.port),
-      routes: 0,
-    }
-    this.fib.writer.insert4(prefix.addr & mask4(prefix.len), prefix.len, entry.hop)
-    entry.routes++
-    this.peerHops.set(peerKey, entry)
-    this.routes.set(key, peerKey)
-    if (before !== undefined) this.releasePeer(before)
+    const after = this.hopOf(peer)
+    if (before === after) return
+    this.fib.writer.insert4(prefix.addr & mask4(prefix.len), prefix.len, after.hop)
+    after.routes++
+    this.routes.set(key, after)
+    if (before !== undefined) this.release(before)
   }
 
   /** Removes a route. @returns false when there was none */
   removeRoute(prefix: RoutePrefix): boolean {
     const key = routeKey(prefix)
-    const peerKey = this.routes.get(key)
-    if (peerKey === undefined) return false
+    const peer = this.routes.get(key)
+    if (peer === undefined) return false
     this.fib.writer.remove4(prefix.addr | 0, prefix.len)
     this.routes.delete(key)
-    this.releasePeer(peerKey)
+    this.release(peer)
     return true
   }
 
@@ -274,13 +271,23 @@ export class Dataplane {
     for (const fd of this.fds.splice(0)) native.close(fd)
   }
 
-  private releasePeer(peerKey: string): void {
-    const entry = this.peerHops.get(peerKey)
-    if (entry === undefined) return
-    entry.routes--
-    if (entry.routes > 0) return
-    this.peerHops.delete(peerKey)
-    this.fib.hops.retire(entry.hop)
+  private hopOf(peer: PeerEndpoint): PeerHop {
+    const address = addressBits(peer.address)
+    const key = (address >>> 0) * 0x10000 + peer.port
+    const known = this.peerHops.get(key)
+    if (known !== undefined) return known
+    const hop = this.fib.hops.addPeer(address, peer.port)
+    const added = { key, hop, routes: 0 }
+    this.peerHops.set(key, added)
+    return added
+  }
+
+  /** Takes a route off a peer; the hop of a peer without routes is retired. */
+  private release(peer: PeerHop): void {
+    peer.routes--
+    if (peer.routes > 0) return
+    this.peerHops.delete(peer.key)
+    this.fib.hops.retire(peer.hop)
   }
 }
 
@@ -298,6 +305,7 @@ function addressBits(text: string): number {
   return bits
 }
 
-function routeKey(prefix: RoutePrefix): string {
-  return `${String(prefix.addr >>> 0)}/${String(prefix.len)}`
+/** A prefix as one number, address × 64 + length: where there are many, less room than text. */
+function routeKey(prefix: RoutePrefix): number {
+  return (prefix.addr >>> 0) * 64 + prefix.len
 }

@@ -5,7 +5,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { type Counters, describeCounters, EGRESS, INGRESS, READ } from './counters.js'
-import { BATCH_SIZE } from './engine.js'
+import { BATCH_SIZE } from './packet/intake.js'
 import {
   createAddress,
   createTestHost,

@@ -21,12 +21,9 @@ import { Runs } from './offload/runs.js'
 import { HEADER_SLOT, Segmenter } from './offload/segment.js'
 import type { Sums } from './offload/sums.js'
 import { createArena, type Arena } from './packet/arena.js'
-import { Batch } from './packet/batch.js'
 import { Entries } from './packet/entries.js'
+import { BATCH_SIZE, Intake } from './packet/intake.js'
 import { HEADROOM, MAX_PACKET } from './packet/layout.js'
-
-/** Packets that one breath moves per direction at most. */
-export const BATCH_SIZE = 64
 
 export interface EngineOptions {
   /** What {@link createEngineArena} made for the same MTU and encapsulation; the devices use it too. */
@@ -64,8 +61,8 @@ export class Engine {
   private readonly runs: Runs
   private readonly sender: Sender
   private readonly writer: Writer
-  private readonly fromInside: Batch
-  private readonly fromOutside: Batch
+  private readonly fromInside: Intake
+  private readonly fromOutside: Intake
 
   constructor(options: EngineOptions) {
     const { arena, fib, hops, encap, counters, mtu, sums, offload } = options
@@ -75,8 +72,8 @@ export class Engine {
     this.fib = fib
     this.counters = counters
     this.now = options.now
-    this.fromInside = new Batch(arena, place.inside, BATCH_SIZE, place.insideSlot)
-    this.fromOutside = new Batch(arena, place.outside, BATCH_SIZE, place.outsideSlot)
+    this.fromInside = new Intake(arena, place.inside, place.insideSlot)
+    this.fromOutside = new Intake(arena, place.outside, place.outsideSlot)
     this.icmp = new IcmpErrors(arena, place.icmp, options.localAddress, options.icmp, counters)
     this.segmenter = new Segmenter(arena, place.headers, HEADER_SLOTS, sums)
     const toOutside = new Entries(OUTSIDE_ENTRIES, PIECES_PER_RUN)
@@ -139,27 +136,29 @@ export class Engine {
 
   /** inside → outside. */
   private breatheOut(): number {
-    const batch = this.fromInside
-    batch.rewind()
+    const batch = this.fromInside.next()
     const count = this.inside.read(batch)
     if (count === 0) return 0
+    const before = this.counters.gaugeValue(READ + EGRESS)
     this.counters.gauge(READ + EGRESS, count)
     this.egress.begin()
     while (this.egress.run(batch)) this.flushOut()
     this.flushOut()
+    this.fromInside.note(count, this.counters.gaugeValue(READ + EGRESS) - before)
     return count
   }
 
   /** outside → inside. */
   private breatheIn(): number {
-    const batch = this.fromOutside
-    batch.rewind()
+    const batch = this.fromOutside.next()
     const count = this.outside.receive(batch)
     if (count === 0) return 0
+    const before = this.counters.gaugeValue(READ + INGRESS)
     this.counters.gauge(READ + INGRESS, count)
     this.ingress.begin(batch)
     while (this.ingress.run(batch)) this.writer.flush()
     this.writer.flush()
+    this.fromOutside.note(count, this.counters.gaugeValue(READ + INGRESS) - before)
     return count
   }
 

@@ -2,7 +2,7 @@
  * The dataplane's public face: engine, table, encapsulations, devices and captures, importable as
  * `heddle/dataplane`. No logic here.
  */
-export { BATCH_SIZE, createEngineArena, Engine, type EngineOptions } from './engine.js'
+export { createEngineArena, Engine, type EngineOptions } from './engine.js'
 export {
   Dataplane,
   type DataplaneOptions,
@@ -28,6 +28,7 @@ export type { OffloadReport } from './offload-report.js'
 export * as verdict from './packet/verdict.js'
 export { createArena, type Arena } from './packet/arena.js'
 export { Batch } from './packet/batch.js'
+export { BATCH_SIZE } from './packet/intake.js'
 export { Entries } from './packet/entries.js'
 export type { InsideDevice, OutsidePort } from './io/device.js'
 export { openTun, TunDevice, type TunDescriptor, type TunOptions } from './io/tun-device.js'
@@ -73,4 +74,4 @@ export {
 } from './io/pcap-format.js'
 export { loadPcap, openPcap, readPcap, type PcapHeader, type PcapReader } from './io/pcap.js'
 export { PcapWriter, type PcapWriterOptions } from './io/pcap-writer.js'
-export { lockFile, sendUnixDatagram } from './native/system.js'
+export { lockFile, releaseFreeMemory, sendUnixDatagram } from './native/system.js'

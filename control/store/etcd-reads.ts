@@ -59,8 +59,10 @@ export function createEtcdReads(
         observer.onSkip?.(key, record)
         return { key, lease: null }
       }
+      // Not `...record`: V8 gives every object made by a spread with more behind it a layout of its own.
       const lease: Lease = {
-        ...record,
+        subnet: record.subnet,
+        attrs: record.attrs,
         expiresAt: expiries.get(pair.lease) ?? null,
         version: pair.mod_revision,
         storeLease: pair.lease === NO_LEASE ? '' : pair.lease,

@@ -127,7 +127,8 @@ export function createLeaseFiles(directory: string): LeaseFiles {
       const expiresAt = await expiry(name, id)
       if (expiresAt === null && (await stampOf(name)) !== stamp) continue
       const storeLease = expiresAt === null ? '' : id
-      return { kind: 'lease', stamp, lease: { ...record, expiresAt, version: id, storeLease } }
+      const { subnet, attrs } = record
+      return { kind: 'lease', stamp, lease: { subnet, attrs, expiresAt, version: id, storeLease } }
     }
   }
 
@@ -205,5 +206,5 @@ function stampText(stats: BigIntStats): string {
 
 function identity(stats: BigIntStats, text: string): string {
   const digest = createHash('sha256').update(text).digest('hex').slice(0, 16)
-  return `${stats.ino.toString(36)}-${stats.mtimeNs.toString(36)}-${digest}`
+  return [stats.ino.toString(36), stats.mtimeNs.toString(36), digest].join('-')
 }

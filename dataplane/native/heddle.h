@@ -116,5 +116,6 @@ FUNCTION(checksum_steps);
 FUNCTION(checksum_rows);
 FUNCTION(lock_file); /* system.c */
 FUNCTION(notify_socket);
+FUNCTION(trim_memory);
 
 #endif

@@ -141,6 +141,7 @@ static const napi_property_descriptor methods[] = {
     METHOD("checksumRows", checksum_rows),
     METHOD("lock", lock_file),
     METHOD("notify", notify_socket),
+    METHOD("trim", trim_memory),
 };
 
 NAPI_MODULE_INIT() {

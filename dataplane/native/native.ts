@@ -184,6 +184,8 @@ export interface Native {
    * @param path  sun_path without a closing NUL, at most 107 bytes; an abstract name begins with NUL
    */
   notify(path: Uint8Array, payload: Uint8Array): void
+  /** Gives the kernel back what the C library keeps of freed memory, of all threads. */
+  trim(): void
 
   /** Column numbers of a batch and field numbers of an entry, as the addon has them. */
   readonly columns: Readonly<Record<string, number>>

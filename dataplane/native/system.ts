@@ -24,3 +24,8 @@ export function lockFile(path: string): () => void {
 export function sendUnixDatagram(path: Uint8Array, payload: Uint8Array): void {
   native.notify(path, payload)
 }
+
+/** Gives the kernel back what the C library keeps of memory that was freed, on any thread. */
+export function releaseFreeMemory(): void {
+  native.trim()
+}

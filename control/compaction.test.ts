@@ -1,0 +1,54 @@
+/**
+ * Garbage of this process is collected and its memory given back, while nobody allocates.
+ */
+import { readFileSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+import { getHeapStatistics } from 'node:v8'
+import t from 'tap'
+import { compact } from './compaction.js'
+
+const MB = 1 << 20
+
+const heap = (): number => getHeapStatistics().total_heap_size
+
+/** Resident memory without what is mapped from files, bytes (proc(5)). */
+function resident(): number {
+  const kb = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]
+  return Number(kb) * 1024
+}
+
+/** Fills the heap with objects that live until the caller drops them. */
+function fill(count: number): object[] {
+  return Array.from({ length: count }, (_, i) => ({ number: i, text: [`${i}`] }))
+}
+
+async function until(what: () => boolean): Promise<boolean> {
+  for (const end = Date.now() + 10_000; Date.now() < end && !what();) await pause(20)
+  return what()
+}
+
+t.test('what a burst leaves is given back, every time; what stays is kept', async (t) => {
+  const stop = new AbortController()
+  const kept = fill(20_000)
+  const done = compact(stop.signal, { slack: 4 * MB, periodMs: 20 })
+  for (const round of ['first', 'second']) {
+    const burst = { objects: fill(400_000) }
+    const before = { heap: heap(), resident: resident() }
+    t.equal(burst.objects.length, 400_000)
+    burst.objects = []
+    t.ok(await until(() => heap() < before.heap - 20 * MB), `${round}: the heap`)
+    t.ok(await until(() => resident() < before.resident - 20 * MB), `${round}: the memory`)
+  }
+  t.equal(kept.length, 20_000)
+  stop.abort()
+  await done
+})
+
+t.test('told to stop before or while it waits', async (t) => {
+  await compact(AbortSignal.abort())
+  const stop = new AbortController()
+  const done = compact(stop.signal)
+  stop.abort()
+  await done
+  t.pass('it ended')
+})

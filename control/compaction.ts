@@ -1,0 +1,73 @@
+/**
+ * Keeps the daemon small: collects garbage where V8 sees no reason to, and gives the memory back.
+ *
+ * V8 collects when its heap has grown by as much again, and keeps room for more. A start with many
+ * leases leaves several times of what stays, and a daemon at rest allocates so little that it would
+ * keep that for hours. So the main thread looks at its heap every few seconds and collects when it has
+ * grown by much since the last time. This thread pauses for it, a tenth of a second with 10 000
+ * leases; the engine has a heap of its own and goes on.
+ */
+import { getHeapStatistics } from 'node:v8'
+import { releaseFreeMemory } from '../dataplane/index.js'
+import { settle, sleep } from './store/abort.js'
+
+export interface CompactionOptions {
+  /** Bytes by which the heap may grow, default 8 MiB. */
+  readonly slack?: number
+  /** Time between two looks, ms, default 2000. */
+  readonly periodMs?: number
+}
+
+/** The time between two looks is at least so many times what the last collection took. */
+const REST = 50
+
+/** How long a collection may take, ms. */
+const LIMIT_MS = 10_000
+
+/** Looks and collects until the signal fires; never throws. */
+export async function compact(
+  signal: AbortSignal,
+  { slack = 8 << 20, periodMs = 2000 }: CompactionOptions = {},
+): Promise<void> {
+  let floor = 0
+  let pauseMs = periodMs
+  try {
+    for (;;) {
+      await sleep(pauseMs, signal)
+      if (heapSize() - floor < slack) continue
+      const start = performance.now()
+      await settle(collect(), signal, LIMIT_MS, () => new Error('no answer'))
+      releaseFreeMemory()
+      floor = heapSize()
+      pauseMs = Math.max(periodMs, REST * (performance.now() - start))
+    }
+  } catch {
+    // Told to stop, or this Node was built without its inspector: then V8 does as it likes.
+  }
+}
+
+/** Bytes that V8 has taken for the heap of this thread. */
+function heapSize(): number {
+  return getHeapStatistics().total_heap_size
+}
+
+/**
+ * Collects all garbage and shrinks the heap, by way of the protocol that debuggers use: Node has no
+ * call for it.
+ * Source: Chrome DevTools Protocol, HeapProfiler.collectGarbage
+ */
+async function collect(): Promise<void> {
+  const { Session } = await import('node:inspector')
+  const session = new Session()
+  session.connect()
+  try {
+    await new Promise<void>((resolve, reject) => {
+      session.post('HeapProfiler.collectGarbage', (error) => {
+        if (error === null) resolve()
+        else reject(error)
+      })
+    })
+  } finally {
+    session.disconnect()
+  }
+}
