@@ -75,6 +75,13 @@ async function compareCommits(options: CompareOptions): Promise<number> {
   const { before, after, rounds, isQuick, lock } = options
   const log = (line: string): void => void process.stderr.write(`${line}\n`)
   const builds: Build[] = []
+  const tidy = (): void => {
+    for (const build of builds.splice(0)) build.remove()
+  }
+  const interrupted = (): never => process.exit(130)
+  process.once('exit', tidy)
+  process.once('SIGINT', interrupted)
+  process.once('SIGTERM', interrupted)
   try {
     for (const commit of [before, after]) {
       log(`building ${commit}`)
@@ -96,6 +103,9 @@ async function compareCommits(options: CompareOptions): Promise<number> {
     process.stdout.write(renderComparison(compareContenders(run, a, b)))
     return run.faults.length === 0 ? 0 : 1
   } finally {
-    for (const build of builds) build.remove()
+    tidy()
+    process.off('exit', tidy)
+    process.off('SIGINT', interrupted)
+    process.off('SIGTERM', interrupted)
   }
 }
