@@ -12,7 +12,7 @@ import { releaseFreeMemory } from '../dataplane/index.js'
 import { settle, sleep } from './store/abort.js'
 
 export interface CompactionOptions {
-  /** Bytes by which the heap may grow, default 8 MiB. */
+  /** Bytes by which the heap may grow, default 4 MiB. */
   readonly slack?: number
   /** Time between two looks, ms, default 2000. */
   readonly periodMs?: number
@@ -27,7 +27,7 @@ const LIMIT_MS = 10_000
 /** Looks and collects until the signal fires; never throws. */
 export async function compact(
   signal: AbortSignal,
-  { slack = 8 << 20, periodMs = 2000 }: CompactionOptions = {},
+  { slack = 4 << 20, periodMs = 2000 }: CompactionOptions = {},
 ): Promise<void> {
   let floor = 0
   let pauseMs = periodMs
