@@ -11,6 +11,7 @@ import { flannelUdp } from './encap/flannel-udp.js'
 import { createEngineArena, Engine } from './engine.js'
 import { attachFibReader } from './fib/lpm.js'
 import { createHopTable } from './fib/nexthop.js'
+import { widenInlining } from './inlining.js'
 import { RawPort } from './io/raw-port.js'
 import { TunDevice } from './io/tun-device.js'
 import { UdpPort } from './io/udp-port.js'
@@ -19,6 +20,8 @@ import { STOP, type EngineSetup, type GivenUp } from './engine-setup.js'
 
 const MAX_WAIT_MS = 1000
 const WAKE = 2
+
+widenInlining()
 
 const setup = workerData as EngineSetup
 const control = new Int32Array(setup.control)

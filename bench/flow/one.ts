@@ -3,6 +3,7 @@
  * process of its own, as every engine of the daemon has a thread of its own. Beside the engine: its
  * devices without it, and without offloads the plain way of doing the same.
  */
+import { widenInlining } from '../../dataplane/inlining.js'
 import { createArena } from '../../dataplane/packet/arena.js'
 import { Batch } from '../../dataplane/packet/batch.js'
 import { Entries } from '../../dataplane/packet/entries.js'
@@ -24,9 +25,10 @@ export interface Outcome {
   readonly packetsPerMessage: number
 }
 
-/** Breaths of a batch. */
-const BREATHS = 16
+/** What is measured at a time, in the packets that one full read brings in. */
+const READS = 16
 
+widenInlining()
 const flowCase = CASES.find(({ name }) => name === process.argv[2])
 if (flowCase === undefined) throw new RangeError('no such case')
 const { name, offload } = flowCase
@@ -34,7 +36,8 @@ const isPlain = !offload.hasVnet
 const routes = createRoutes(flowCase.table)
 const toPeer = flowCase.toPeer?.(createOutbound(routes)) ?? null
 const toUs = flowCase.toUs?.() ?? null
-const perBreath = packetsOf(toPeer) + packetsOf(toUs)
+const packetsPerRead = packetsOf(toPeer) + packetsOf(toUs)
+const rowsPerRead = (toPeer?.perRead ?? 0) + (toUs?.perRead ?? 0)
 
 const host = createHost(routes, offload, toPeer, toUs)
 const room = isPlain ? MTU : MAX_PACKET
@@ -69,10 +72,10 @@ function breatheNaively(): number {
 function createCase(what: string, breathe: () => number, seconds = 0.3): Case {
   return {
     name: what,
-    size: BREATHS * perBreath,
+    size: READS * packetsPerRead,
     prepare: () => () => {
       let read = 0
-      for (let i = 0; i < BREATHS; i++) read += breathe()
+      while (read < READS * rowsPerRead) read += breathe()
       return read
     },
     seconds,
@@ -92,7 +95,7 @@ if (readNaively !== inside.packets + outside.packets) throw new Error('dropped w
 
 const outcome: Outcome = {
   results,
-  packets: BREATHS * perBreath,
+  packets: READS * packetsPerRead,
   bytesPerPacket: host.counted().bytes / read,
   packetsPerMessage: taken / (host.inside.messages + host.outside.messages),
 }

@@ -25,15 +25,21 @@ export interface Row {
 
 /** Traffic in one direction. */
 export interface Load {
-  /** Rows that one read hands over, at most as many as the batch holds. */
+  /** Rows that one read hands over if the batch holds as many: 1 or a multiple of SMALLEST. */
   readonly perRead: number
-  /** Handed out in turn: a multiple of `perRead`. Rows that share a slot differ in their heads alone. */
+  /**
+   * Handed out in turn: a multiple of `perRead`. Rows that may come to share a slot, SMALLEST apart,
+   * differ in their heads alone.
+   */
   readonly rows: readonly Row[]
 }
 
 /** The head of a packet: IPv4 and TCP without options, where everything lies that an engine changes. */
 const HEAD_WORDS = 10
 const HEAD = 4 * HEAD_WORDS
+
+/** Rows of the smallest batch that an engine reads into; those of larger ones are multiples of it. */
+const SMALLEST = 4
 
 const { LEN, SEGMENT } = BATCH_COLUMNS
 
@@ -43,7 +49,10 @@ export class Belt implements InsideDevice, OutsidePort {
   private readonly heads: Int32Array
   private readonly lens: Int32Array
   private readonly steps: Int32Array
-  private words: Int32Array | null = null
+  private words: Int32Array = new Int32Array(0)
+  /** The batch of the last read, and all so far: an engine has several over the same slots. */
+  private batch: Batch | null = null
+  private readonly known = new Set<Batch>()
   private row = 0
   private head = 0
   /** Packets that the engine handed over, and in how many messages. */
@@ -61,13 +70,14 @@ export class Belt implements InsideDevice, OutsidePort {
 
   read(batch: Batch): number {
     if (this.load === null) return 0
-    const words = (this.words ??= fill(batch, this.load))
+    if (batch !== this.batch) this.take(batch, this.load)
+    const { words } = this
     const { lens, steps, heads } = this
-    const { perRead } = this.load
     const { columns, capacity } = batch
+    const count = Math.min(this.load.perRead, capacity)
     if (this.row === lens.length) this.row = this.head = 0
     let head = this.head
-    for (let i = 0; i < perRead; i++) {
+    for (let i = 0; i < count; i++) {
       const len = lens[this.row + i] ?? 0
       const step = steps[this.row + i] ?? 0
       const at = columns[i] ?? 0
@@ -78,10 +88,19 @@ export class Belt implements InsideDevice, OutsidePort {
         head = (head + HEAD_WORDS) | 0
       }
     }
-    this.row += perRead
+    this.row += count
     this.head = head
-    batch.count = perRead
-    return perRead
+    batch.count = count
+    return count
+  }
+
+  private take(batch: Batch, load: Load): void {
+    if (!this.known.has(batch)) {
+      this.known.add(batch)
+      fill(batch, load)
+    }
+    this.batch = batch
+    this.words = new Int32Array(batch.arena.bytes.buffer)
   }
 
   receive(batch: Batch): number {
@@ -120,19 +139,20 @@ function copyHead(from: Int32Array, i: number, to: Int32Array, k: number): void 
   to[(k + 9) | 0] = from[(i + 9) | 0] ?? 0
 }
 
-/** Writes everything once, into the slots in which it will be found at every read. @returns the arena's words */
-function fill(batch: Batch, { rows, perRead }: Load): Int32Array {
+/** Writes everything once, into the slots in which it will be found at every read. */
+function fill(batch: Batch, { rows, perRead }: Load): void {
   if (rows.length % perRead !== 0) throw new RangeError('a row would change its slot')
   rows.forEach((row, i) => {
-    const inSlot = rows[i % perRead] ?? row
+    const inSlot = rows[i % Math.min(perRead, SMALLEST)] ?? row
     if (!behindHead(row).equals(behindHead(inSlot))) throw new RangeError('rows differ')
   })
-  for (const [i, { bytes, vnet = new Uint8Array(10) }] of rows.slice(0, perRead).entries()) {
+  for (const [i, { bytes, vnet = new Uint8Array(10) }] of rows
+    .slice(0, Math.min(perRead, batch.capacity))
+    .entries()) {
     batch.fill(i, bytes.length, false, 4, 0, 0)
     batch.arena.bytes.set(bytes, batch.at(i))
     batch.arena.bytes.set(vnet, batch.at(i) - vnet.length)
   }
-  return new Int32Array(batch.arena.bytes.buffer)
 }
 
 /** What a read does not write again. */
