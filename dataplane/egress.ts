@@ -203,7 +203,7 @@ export function createEgress(parts: EgressParts): Egress {
       const len = segmenter.len(segment)
       parts.encap.push(view, at, hop)
       const entry = runs.place(hop, name, len + headerLen)
-      out.addPiece(entry, at - headerLen, segmenter.headerBytes + headerLen)
+      out.addPiece(entry, at - headerLen, segmenter.headerBytes() + headerLen)
       out.addPiece(entry, segmenter.sliceAt(segment), segmenter.sliceLen(segment))
       out.addPacket(entry, len)
     }

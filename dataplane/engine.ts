@@ -18,7 +18,7 @@ import type { InsideDevice, OutsidePort } from './io/device.js'
 import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
 import type { OffloadOptions, OnGivenUp } from './offload/offload.js'
 import { Runs } from './offload/runs.js'
-import { HEADER_SLOT, Segmenter } from './offload/segment.js'
+import { createSegmenter, HEADER_SLOT, type Segmenter } from './offload/segment.js'
 import type { Sums } from './offload/sums.js'
 import { createArena, type Arena } from './packet/arena.js'
 import { Entries } from './packet/entries.js'
@@ -75,7 +75,7 @@ export class Engine {
     this.fromInside = new Intake(arena, place.inside, place.insideSlot)
     this.fromOutside = new Intake(arena, place.outside, place.outsideSlot)
     this.icmp = new IcmpErrors(arena, place.icmp, options.localAddress, options.icmp, counters)
-    this.segmenter = new Segmenter(arena, place.headers, HEADER_SLOTS, sums)
+    this.segmenter = createSegmenter(arena, place.headers, HEADER_SLOTS, sums)
     const toOutside = new Entries(OUTSIDE_ENTRIES, PIECES_PER_RUN)
     const toInside = new Entries(INSIDE_ENTRIES, PIECES_PER_ENTRY)
     this.runs = new Runs(toOutside, offload.maxRun)

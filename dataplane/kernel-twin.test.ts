@@ -16,7 +16,7 @@ import { ALL_OFFLOADS, Offloads } from './io/offloads.js'
 import { openTun, TunDevice } from './io/tun-device.js'
 import { native } from './native/native.js'
 import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
-import { HEADER_SLOT, Segmenter } from './offload/segment.js'
+import { createSegmenter, HEADER_SLOT } from './offload/segment.js'
 import { createArena } from './packet/arena.js'
 import { Batch } from './packet/batch.js'
 import { Entries } from './packet/entries.js'
@@ -249,7 +249,7 @@ function cut(vnet: Uint8Array, packet: Uint8Array): Uint8Array[] {
   const view = new DataView(vnet.buffer, vnet.byteOffset)
   const type = vnethdr.gsoType(view, 0)
   if (type === vnethdr.GSO_NONE) throw new Error('Linux cut it by itself')
-  const segmenter = new Segmenter(arena, HEADERS_AT, 1024, native)
+  const segmenter = createSegmenter(arena, HEADERS_AT, 1024, native)
   arena.bytes.set(packet, FREE_AT)
   const count = segmenter.begin(
     FREE_AT,
@@ -262,7 +262,7 @@ function cut(vnet: Uint8Array, packet: Uint8Array): Uint8Array[] {
     const slice = segmenter.sliceAt(k)
     return new Uint8Array(
       Buffer.concat([
-        arena.bytes.slice(at, at + segmenter.headerBytes),
+        arena.bytes.slice(at, at + segmenter.headerBytes()),
         arena.bytes.slice(slice, slice + segmenter.sliceLen(k)),
       ]),
     )

@@ -5,7 +5,7 @@
  */
 import { native } from '../../dataplane/native/native.js'
 import * as flow from '../../dataplane/flow-fixture.js'
-import { HEADER_SLOT, Segmenter } from '../../dataplane/offload/segment.js'
+import { createSegmenter, HEADER_SLOT } from '../../dataplane/offload/segment.js'
 import { createArena } from '../../dataplane/packet/arena.js'
 import { HEADROOM } from '../../dataplane/packet/layout.js'
 import { rfcSum } from '../lib/rfc-sum.js'
@@ -31,7 +31,7 @@ const SEGMENTS_AT = HEADERS_AT + COUNT * HEADER_SLOT
 const arena = createArena(new ArrayBuffer(SEGMENTS_AT + (1 << 17)))
 const { bytes } = arena
 const buffer = Buffer.from(bytes.buffer)
-const segmenter = new Segmenter(arena, HEADERS_AT, COUNT, native)
+const segmenter = createSegmenter(arena, HEADERS_AT, COUNT, native)
 
 function lay(protocol: number, at: number, headersLen: number): Cuttable {
   const payload = flow.createPayload(COUNT * MSS)

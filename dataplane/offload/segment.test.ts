@@ -7,7 +7,7 @@ import t from 'tap'
 import * as flow from '../flow-fixture.js'
 import { native } from '../native/native.js'
 import { createArena } from '../packet/arena.js'
-import { HEADER_SLOT, MAX_SEGMENTS, Segmenter } from './segment.js'
+import { createSegmenter, HEADER_SLOT, MAX_SEGMENTS, type Segmenter } from './segment.js'
 import { createPlainSums, type Sums } from './sums.js'
 
 const PACKET_AT = 64
@@ -23,7 +23,7 @@ const BEFORE = 24
  * when no slot is free any more, and an encapsulation has written before each of them.
  */
 function cut(packet: Uint8Array, size: number, isTcp: boolean, sums: Sums): Uint8Array[] | null {
-  const segmenter = new Segmenter(arena, HEADERS_AT, SLOTS, sums)
+  const segmenter = createSegmenter(arena, HEADERS_AT, SLOTS, sums)
   arena.bytes.fill(0xaa)
   arena.bytes.set(packet, PACKET_AT)
   const count = segmenter.begin(PACKET_AT, packet.length, size, isTcp)
@@ -44,9 +44,9 @@ function cut(packet: Uint8Array, size: number, isTcp: boolean, sums: Sums): Uint
 
 function gather(segmenter: Segmenter, headersAt: number, k: number): Uint8Array {
   const segment = new Uint8Array(segmenter.len(k))
-  segment.set(arena.bytes.subarray(headersAt, headersAt + segmenter.headerBytes))
+  segment.set(arena.bytes.subarray(headersAt, headersAt + segmenter.headerBytes()))
   const slice = segmenter.sliceAt(k)
-  segment.set(arena.bytes.subarray(slice, slice + segmenter.sliceLen(k)), segmenter.headerBytes)
+  segment.set(arena.bytes.subarray(slice, slice + segmenter.sliceLen(k)), segmenter.headerBytes())
   return segment
 }
 
@@ -149,7 +149,7 @@ t.test('the first segment alone, in place', async (t) => {
   for (const { name, spec, len, size } of cases) {
     const whole = flow.createPacket({ payload: flow.createPayload(len), ...spec })
     const packet = flow.createUnfinished(whole)
-    const segmenter = new Segmenter(arena, HEADERS_AT, SLOTS, native)
+    const segmenter = createSegmenter(arena, HEADERS_AT, SLOTS, native)
     arena.bytes.set(packet, PACKET_AT)
     segmenter.begin(PACKET_AT, packet.length, size, spec.protocol !== flow.UDP)
     segmenter.keepFirst()
