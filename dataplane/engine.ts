@@ -15,7 +15,7 @@ import type { HopTable } from './fib/nexthop.js'
 import { ICMP_ARENA_BYTES, IcmpErrors, type IcmpPort } from './icmp.js'
 import { createIngress, type Ingress } from './ingress.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
-import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
+import { createCoalescer, PIECES_PER_ENTRY, vnetBytes } from './offload/coalesce.js'
 import type { OffloadOptions, OnGivenUp } from './offload/offload.js'
 import { Runs } from './offload/runs.js'
 import { createSegmenter, HEADER_SLOT, type Segmenter } from './offload/segment.js'
@@ -190,7 +190,7 @@ function createLayout(mtu: number, encap: Encap, offload: OffloadOptions) {
   const icmp = outside + BATCH_SIZE * outsideSlot
   const headers = icmp + ICMP_ARENA_BYTES
   const vnet = headers + HEADER_SLOTS * HEADER_SLOT
-  const bytes = vnet + INSIDE_ENTRIES * VNET_SLOT
+  const bytes = vnet + vnetBytes(INSIDE_ENTRIES)
   return { inside: 0, insideSlot, outside, outsideSlot, icmp, headers, vnet, bytes }
 }
 

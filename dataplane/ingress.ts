@@ -114,12 +114,15 @@ export function createIngress(parts: IngressParts): Ingress {
       counters.gauge(TRAIN_DATAGRAMS, Math.ceil(len / step))
     }
     const at = batch.at(row)
-    for (; done < len; done += step) {
-      if (out.isFull()) return false
-      // Read as one row, written as many: each of them is accounted for.
-      if (done === 0 && step < len) counters.gauge(READ + INGRESS, Math.ceil(len / step) - 1)
-      datagram(at + done, Math.min(step, len - done), nextSum())
+    for (let offset = done; offset < len; offset += step) {
+      if (out.isFull()) {
+        done = offset
+        return false
+      }
+      datagram(at + offset, Math.min(step, len - offset), nextSum())
     }
+    // Read as one row, written as many: each of them is accounted for.
+    if (step < len) counters.gauge(READ + INGRESS, Math.ceil(len / step) - 1)
     return true
   }
 

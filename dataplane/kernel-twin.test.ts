@@ -15,7 +15,7 @@ import { ACK, ECE, FIN, PSH, UDP, URG } from './flow-fixture.js'
 import { ALL_OFFLOADS, Offloads } from './io/offloads.js'
 import { openTun, TunDevice } from './io/tun-device.js'
 import { native } from './native/native.js'
-import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from './offload/coalesce.js'
+import { createCoalescer, PIECES_PER_ENTRY, vnetBytes } from './offload/coalesce.js'
 import { createSegmenter, HEADER_SLOT } from './offload/segment.js'
 import { createArena } from './packet/arena.js'
 import { Batch } from './packet/batch.js'
@@ -39,7 +39,7 @@ const ROWS = 64
 const SLOT = 65600
 const ENTRIES = 256
 const VNET_AT = ROWS * SLOT
-const HEADERS_AT = VNET_AT + ENTRIES * VNET_SLOT
+const HEADERS_AT = VNET_AT + vnetBytes(ENTRIES)
 const FREE_AT = HEADERS_AT + 1024 * HEADER_SLOT
 const arena = createArena(new ArrayBuffer(FREE_AT + (4 << 20)))
 const batch = new Batch(arena, 0, ROWS, SLOT)

@@ -5,7 +5,7 @@
  * sums where they are asked for.
  */
 import { native } from '../../dataplane/native/native.js'
-import { createCoalescer, PIECES_PER_ENTRY, VNET_SLOT } from '../../dataplane/offload/coalesce.js'
+import { createCoalescer, PIECES_PER_ENTRY, vnetBytes } from '../../dataplane/offload/coalesce.js'
 import { createArena, type Arena } from '../../dataplane/packet/arena.js'
 import { Batch } from '../../dataplane/packet/batch.js'
 import { Entries } from '../../dataplane/packet/entries.js'
@@ -21,7 +21,7 @@ const SLOT = HEADROOM + loads.MTU + 64
 /** A batch that is filled anew for every round. */
 function createTraffic(load: Load): { readonly arena: Arena; readonly read: () => Batch } {
   const vnet = PACKETS * SLOT
-  const arena = createArena(new ArrayBuffer(vnet + PACKETS * VNET_SLOT))
+  const arena = createArena(new ArrayBuffer(vnet + vnetBytes(PACKETS)))
   const batch = new Batch(arena, 0, PACKETS, SLOT)
   const belt = new Belt(load)
   const read = (): Batch => {

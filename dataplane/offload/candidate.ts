@@ -100,10 +100,18 @@ function isSameFlow6(view: DataView, at: number, other: number): boolean {
 
 /**
  * Whether a packet of a flow may be part of a super-packet.
- * @param sum  sum of all its bytes
- * @returns    bytes of its headers, 0 = it must be written by itself
+ * @param sum   sum of all its bytes
+ * @param rest  `restOfSum` of the flow
+ * @returns     bytes of its headers, 0 = it must be written by itself
  */
-export function judge(view: DataView, kind: number, at: number, len: number, sum: number): number {
+export function judge(
+  view: DataView,
+  kind: number,
+  at: number,
+  len: number,
+  sum: number,
+  rest: number,
+): number {
   const ipLen = ipLenOf(kind)
   const l4 = at + ipLen
   let headersLen = ipLen + udp.HEADER_LEN
@@ -116,39 +124,45 @@ export function judge(view: DataView, kind: number, at: number, len: number, sum
   } else if (udp.length(view, l4) !== len - ipLen) {
     return 0
   }
-  return headersLen < len && isSumRight(view, kind, at, len, sum) ? headersLen : 0
+  return headersLen < len && isSumRight(view, kind, at, len, sum, rest) ? headersLen : 0
 }
 
-/** Whether the checksums are right, and such as a sender computes. */
+/**
+ * What the sum of a flow's packets lacks to be that of transport header, payload and pseudo-header, but
+ * for the length of these over IPv4. It is the same for every packet that could be joined.
+ */
+export function restOfSum(view: DataView, kind: number, at: number): number {
+  const protocol = isTcp(kind) ? PROTO_TCP : PROTO_UDP
+  if (isV6(kind)) {
+    // The addresses are there, and one length stands for the other: the rest is to be taken off.
+    const other = view.getUint16(at) + view.getUint16(at + 2) + view.getUint16(at + 6)
+    return protocol + (0xffff - fold(other))
+  }
+  // A right header sums up to 0xffff, which adds nothing.
+  const src = ipv4.src(view, at)
+  const dst = ipv4.dst(view, at)
+  return protocol + (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff)
+}
+
+/**
+ * Whether the checksums are right, and such as a sender computes.
+ * @param sum   sum of all the packet's bytes
+ * @param rest  `restOfSum` of its flow
+ */
 export function isSumRight(
   view: DataView,
   kind: number,
   at: number,
   len: number,
   sum: number,
+  rest: number,
 ): boolean {
   const ipLen = ipLenOf(kind)
-  const l4Len = len - ipLen
-  let protocol = PROTO_UDP
   if (isTcp(kind)) {
     if (tcp.checksum(view, at + ipLen) === STALE_SUM) return false
-    protocol = PROTO_TCP
   } else if (!udp.hasChecksum(view, at + ipLen)) {
     return false
   }
-  // The whole packet's sum is known; with the pseudo-header, what IP adds to it must come out as all ones.
-  if (isV6(kind)) return fold(sum + (0xffff - sumOfFirst6(view, at)) + protocol + l4Len) === 0xffff
-  if (ipv4.checksum(view, at) === STALE_SUM) return false
-  // A right header sums up to 0xffff, which adds nothing.
-  const src = ipv4.src(view, at)
-  const dst = ipv4.dst(view, at)
-  const addresses = (src >>> 16) + (src & 0xffff) + (dst >>> 16) + (dst & 0xffff)
-  return fold(sum + addresses + protocol + l4Len) === 0xffff
-}
-
-/** The pseudo-header has the addresses, too: only the first eight bytes are to be taken off. */
-function sumOfFirst6(view: DataView, at: number): number {
-  return fold(
-    view.getUint16(at) + view.getUint16(at + 2) + view.getUint16(at + 4) + view.getUint16(at + 6),
-  )
+  if (isV6(kind)) return fold(sum + rest) === 0xffff
+  return ipv4.checksum(view, at) !== STALE_SUM && fold(sum + rest + len - ipLen) === 0xffff
 }

@@ -9,11 +9,11 @@ import { ACK, CWR, DF, ECE, FIN, HOST_A6, HOST_B6, PSH, UDP, URG } from '../flow
 import { native } from '../native/native.js'
 import { createArena } from '../packet/arena.js'
 import { Entries } from '../packet/entries.js'
-import { createCoalescer, MAX_JOINED, PIECES_PER_ENTRY, VNET_SLOT } from './coalesce.js'
+import { createCoalescer, MAX_JOINED, PIECES_PER_ENTRY, vnetBytes } from './coalesce.js'
 
 const ENTRIES = 512
 const VNET_AT = 8 << 20
-const arena = createArena(new ArrayBuffer(VNET_AT + ENTRIES * VNET_SLOT))
+const arena = createArena(new ArrayBuffer(VNET_AT + vnetBytes(ENTRIES)))
 
 interface Written {
   readonly vnet: Uint8Array
@@ -32,8 +32,8 @@ interface Options {
 function run(packets: readonly Uint8Array[], options: Options = {}) {
   const { hasVnet = true, canTcp = true, canUdp = true, isSummed = true } = options
   const out = new Entries(ENTRIES, PIECES_PER_ENTRY)
-  const coalescer = createCoalescer(arena, out, VNET_AT, hasVnet, canTcp, canUdp)
   arena.bytes.fill(0xaa, VNET_AT)
+  const coalescer = createCoalescer(arena, out, VNET_AT, hasVnet, canTcp, canUdp)
   let at = 64
   for (const packet of packets) {
     arena.bytes.set(packet, at)

@@ -28,17 +28,20 @@ import {
   isV6,
   judge,
   kindOf,
+  restOfSum,
   TCP4,
   TCP6,
   UDP4,
   UDP6,
 } from './candidate.js'
-import { SuperPackets } from './super-packets.js'
+import { splitJoined, SuperPackets } from './super-packets.js'
 
 /** Flows with an open super-packet at a time, direct-mapped by addresses and ports. */
 const FLOWS = 64
 /** Bytes from one virtio-net header to the next in scratch memory. */
-export const VNET_SLOT = 16
+const VNET_SLOT = 16
+/** Bytes of scratch memory: a header for each super-packet, and one for all other packets. */
+export const vnetBytes = (entries: number): number => (entries + 1) * VNET_SLOT
 /** Packets a super-packet may have: UDP_MAX_SEGMENTS of older kernels, and enough for 64 KiB of TCP. */
 export const MAX_JOINED = 64
 /** Pieces of an entry: virtio-net header, first packet, payloads. */
@@ -86,7 +89,7 @@ export interface Coalescer {
  * A closure and not a class: an engine's thread has one, so that the compiler knows the arrays and
  * views themselves.
  * @param out        entries for the TUN, PIECES_PER_ENTRY pieces each
- * @param vnetBase   offset in the arena of VNET_SLOT bytes for each entry of `out`
+ * @param vnetBase   offset in the arena of `vnetBytes` for the entries of `out`
  * @param hasVnet    whether the TUN wants a virtio-net header before each packet
  * @param takesTcp   whether it takes TCP super-packets; needs the virtio-net header
  * @param takesUdp   likewise for UDP (USO, Linux ≥ 6.2)
@@ -100,6 +103,9 @@ export function createCoalescer(
   takesUdp: boolean,
 ): Coalescer {
   const { view } = arena
+  /** The header that all packets share that are written by themselves. */
+  const emptyVnet = vnetBase + out.capacity * VNET_SLOT
+  vnethdr.clear(view, emptyVnet)
   const supers = new SuperPackets(arena, out.capacity)
   /** Kinds of packets that are joined, a bit each. */
   let joined = hasVnet ? (takesTcp ? TCP_KINDS : 0) | (takesUdp ? UDP_KINDS : 0) : 0
@@ -114,9 +120,10 @@ export function createCoalescer(
   /** Bytes of the first packet's headers, 0 = it was not looked at; what follows is known since then. */
   const headers = new Int32Array(FLOWS)
   const sizes = new Int32Array(FLOWS)
+  const rests = new Int32Array(FLOWS)
+  const nextIds = new Int32Array(FLOWS)
   const nextSeqs = new Int32Array(FLOWS)
   const lastFlags = new Int32Array(FLOWS)
-  const lastIds = new Int32Array(FLOWS)
   /** Flows opened since the last flush. */
   const opened = new Int32Array(out.capacity)
   let openedCount = 0
@@ -172,18 +179,25 @@ export function createCoalescer(
       (isTcp(kind)
         ? isSameTcp(flow, ipLenOf(kind), at, first)
         : udp.length(view, at + ipLenOf(kind)) === len - ipLenOf(kind)) &&
-      isSumRight(view, kind, at, len, sum)
+      isSumRight(view, kind, at, len, sum, rests[flow] ?? 0)
     )
   }
 
   /** Looks at the packet that opened a flow. @returns whether others may join it */
   function judgeFirst(flow: number, kind: number, first: number): boolean {
     const len = totals[flow] ?? 0
-    const headersLen = judge(view, kind, first, len, sums[flow] ?? 0)
+    const rest = restOfSum(view, kind, first)
+    const headersLen = judge(view, kind, first, len, sums[flow] ?? 0, rest)
     if (headersLen === 0) return false
     headers[flow] = headersLen
     sizes[flow] = len - headersLen
-    note(flow, kind, first, len - headersLen)
+    rests[flow] = rest
+    if (!isV6(kind)) nextIds[flow] = (ipv4.id(view, first) + 1) & 0xffff
+    if (isTcp(kind)) {
+      const l4 = first + ipLenOf(kind)
+      nextSeqs[flow] = tcp.seq(view, l4) + len - headersLen
+      lastFlags[flow] = tcp.flags(view, l4)
+    }
     return true
   }
 
@@ -195,7 +209,7 @@ export function createCoalescer(
     const flags = ipv4.flagsAndOffset(view, at)
     if (flags !== ipv4.flagsAndOffset(view, first)) return false
     if ((flags & DONT_FRAGMENT) !== 0) return true
-    return ipv4.id(view, at) === (((lastIds[flow] ?? 0) + 1) & 0xffff)
+    return ipv4.id(view, at) === nextIds[flow]
   }
 
   /** Same class and flow label, which are in one word with the version, and same hop limit. */
@@ -226,33 +240,22 @@ export function createCoalescer(
   }
 
   function join(flow: number, kind: number, at: number, len: number): void {
-    const entry = entries[flow] ?? 0
     const headersLen = headers[flow] ?? 0
     const payload = len - headersLen
-    out.append(entry, at + headersLen, payload, len)
+    out.append(entries[flow] ?? 0, at + headersLen, payload, len)
     totals[flow] = (totals[flow] ?? 0) + payload
-    note(flow, kind, at, payload)
-    if (payload < (sizes[flow] ?? 0)) close(flow)
-  }
-
-  /** Notes what the next packet is compared with, of the one that came last. */
-  function note(flow: number, kind: number, at: number, payload: number): void {
+    nextIds[flow] = ((nextIds[flow] ?? 0) + 1) & 0xffff
     if (isTcp(kind)) {
-      const l4 = at + ipLenOf(kind)
-      nextSeqs[flow] = tcp.seq(view, l4) + payload
-      lastFlags[flow] = tcp.flags(view, l4)
+      nextSeqs[flow] = (nextSeqs[flow] ?? 0) + payload
+      lastFlags[flow] = tcp.flags(view, at + ipLenOf(kind))
     }
-    if (!isV6(kind)) lastIds[flow] = ipv4.id(view, at)
+    if (payload < (sizes[flow] ?? 0)) close(flow)
   }
 
   /** An entry for one packet, behind an empty virtio-net header. @returns its index */
   function write(at: number, len: number): number {
     const entry = out.begin(NO_NAME)
-    if (hasVnet) {
-      const vnet = vnetBase + entry * VNET_SLOT
-      vnethdr.clear(view, vnet)
-      out.addPiece(entry, vnet, VNET_HDR_LEN)
-    }
+    if (hasVnet) out.addPiece(entry, emptyVnet, VNET_HDR_LEN)
     out.append(entry, at, len, len)
     return entry
   }
@@ -263,11 +266,13 @@ export function createCoalescer(
     entries[flow] = NONE
     if (!isJoined(entry)) return
     out.setSegment(entry, sizes[flow] ?? 0)
+    const vnet = vnetBase + entry * VNET_SLOT
+    out.movePiece(out.firstPiece(entry), vnet)
     supers.complete(
       entry,
       firsts[flow] ?? 0,
       headers[flow] ?? 0,
-      vnetBase + entry * VNET_SLOT,
+      vnet,
       isTcp(kinds[flow] ?? 0),
       sizes[flow] ?? 0,
       totals[flow] ?? 0,
@@ -288,19 +293,8 @@ export function createCoalescer(
   }
 
   function split(entry: number, into: Entries): void {
-    const first = out.firstPiece(entry)
-    const headersLen = supers.headersLen(entry)
-    const vnet = vnetBase + entry * VNET_SLOT
     supers.restore(entry)
-    vnethdr.clear(view, vnet)
-    into.clear()
-    for (let p = first + 1; p < first + out.pieceTotal(entry); p++) {
-      const before = p === first + 1 ? 0 : headersLen
-      const len = out.pieceLen(p) + before
-      const i = into.begin(NO_NAME)
-      into.addPiece(i, vnet, VNET_HDR_LEN)
-      into.append(i, out.pieceAt(p) - before, len, len)
-    }
+    splitJoined(out, entry, supers.headersLen(entry), emptyVnet, into)
   }
 
   return { isOn, disable, add, flush, isJoined, split }

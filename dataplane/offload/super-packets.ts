@@ -6,6 +6,7 @@
  * were is kept per entry until the flush, for the case that the kernel refuses the super-packet.
  */
 import type { Arena } from '../packet/arena.js'
+import type { Entries } from '../packet/entries.js'
 import { pseudo4, pseudo6 } from '../wire/checksum.js'
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
@@ -127,5 +128,29 @@ export class SuperPackets {
 
   private value(entry: number, field: number): number {
     return this.kept[entry * KEPT + field] ?? 0
+  }
+}
+
+/**
+ * Makes of a super-packet an entry per packet, into `into`, which is cleared first. The first packet's
+ * headers are as they arrived, and every packet still lies whole in its slot.
+ * @param headersLen  bytes of the headers of every packet
+ * @param vnet        where an empty virtio-net header lies
+ */
+export function splitJoined(
+  out: Entries,
+  entry: number,
+  headersLen: number,
+  vnet: number,
+  into: Entries,
+): void {
+  const first = out.firstPiece(entry) + 1
+  into.clear()
+  for (let p = first; p < first + out.pieceTotal(entry) - 1; p++) {
+    const before = p === first ? 0 : headersLen
+    const len = out.pieceLen(p) + before
+    const i = into.begin(out.name(entry))
+    into.addPiece(i, vnet, vnethdr.HEADER_LEN)
+    into.append(i, out.pieceAt(p) - before, len, len)
   }
 }

@@ -99,6 +99,11 @@ export class Entries {
     entries[e + LEN] = (entries[e + LEN] ?? 0) + len
   }
 
+  /** Lets a piece be elsewhere. */
+  movePiece(p: number, at: number): void {
+    this.pieces[p << 1] = at
+  }
+
   /** Counts one more packet of so many inner bytes to an entry. */
   addPacket(i: number, bytes: number): void {
     const e = i << SHIFT
