@@ -22,8 +22,12 @@ function fill(count: number): object[] {
   return Array.from({ length: count }, (_, i) => ({ number: i, text: [`${i}`] }))
 }
 
+/** Long: between two collections lies a multiple of what the last one took, on a busy machine many seconds. */
+const PATIENCE_MS = 60_000
+t.setTimeout(4 * PATIENCE_MS)
+
 async function until(what: () => boolean): Promise<boolean> {
-  for (const end = Date.now() + 10_000; Date.now() < end && !what();) await pause(20)
+  for (const end = Date.now() + PATIENCE_MS; Date.now() < end && !what();) await pause(20)
   return what()
 }
 
