@@ -10,6 +10,7 @@
 import type { InsideDevice, OutsidePort } from '../../dataplane/io/device.js'
 import { BATCH_COLUMNS, type Batch } from '../../dataplane/packet/batch.js'
 import type { Entries } from '../../dataplane/packet/entries.js'
+import { FEW } from '../../dataplane/packet/intake.js'
 
 /** What a device hands over in one row. */
 export interface Row {
@@ -25,10 +26,10 @@ export interface Row {
 
 /** Traffic in one direction. */
 export interface Load {
-  /** Rows that one read hands over if the batch holds as many: 1 or a multiple of SMALLEST. */
+  /** Rows that one read hands over if the batch holds as many: 1 or a multiple of FEW. */
   readonly perRead: number
   /**
-   * Handed out in turn: a multiple of `perRead`. Rows that may come to share a slot, SMALLEST apart,
+   * Handed out in turn: a multiple of `perRead`. Rows that may come to share a slot, FEW apart,
    * differ in their heads alone.
    */
   readonly rows: readonly Row[]
@@ -37,9 +38,6 @@ export interface Load {
 /** The head of a packet: IPv4 and TCP without options, where everything lies that an engine changes. */
 const HEAD_WORDS = 10
 const HEAD = 4 * HEAD_WORDS
-
-/** Rows of the smallest batch that an engine reads into; those of larger ones are multiples of it. */
-const SMALLEST = 4
 
 const { LEN, SEGMENT } = BATCH_COLUMNS
 
@@ -143,7 +141,7 @@ function copyHead(from: Int32Array, i: number, to: Int32Array, k: number): void 
 function fill(batch: Batch, { rows, perRead }: Load): void {
   if (rows.length % perRead !== 0) throw new RangeError('a row would change its slot')
   rows.forEach((row, i) => {
-    const inSlot = rows[i % Math.min(perRead, SMALLEST)] ?? row
+    const inSlot = rows[i % Math.min(perRead, FEW)] ?? row
     if (!behindHead(row).equals(behindHead(inSlot))) throw new RangeError('rows differ')
   })
   for (const [i, { bytes, vnet = new Uint8Array(10) }] of rows

@@ -14,7 +14,8 @@ const TARGET = 256
 // Rows of a read: while a row stands for up to 4 packets, up to 16, or more.
 const MANY = 64
 const SOME = 16
-const FEW = 4
+/** Rows of the smallest batch; those of the larger ones are multiples of it. */
+export const FEW = 4
 
 /** Rows of a read at most, and slots of a device. */
 export const BATCH_SIZE = MANY
