@@ -8,25 +8,8 @@ import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
+import { STATUS } from './status-fixture.js'
 import { readStatus, serveStatus, socketPath, type Status } from './status.js'
-
-const STATUS: Status = {
-  version: '0.0.0',
-  pid: 7,
-  state: 'ready',
-  startedAt: '2026-01-01T00:00:00.000Z',
-  store: { description: 'etcd', isReachable: true },
-  backend: { type: 'udp', port: 8285 },
-  device: { name: 'flannel0', mtu: 1472, receiveBuffer: 4096 },
-  network: '10.5.0.0/16',
-  lease: { subnet: '10.5.1.0/24', publicIP: '192.0.2.1', expiresAt: null },
-  peers: [],
-  routes: 0,
-  skippedKeys: 0,
-  counters: { egress: { read: 0, verdicts: {} }, ingress: { read: 0, verdicts: {} }, gauges: {} },
-  queues: [{ egress: 0, ingress: 0 }],
-  offloads: [],
-}
 
 async function place(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'heddle-status-'))

@@ -1,6 +1,7 @@
 /** The status as text: what it says of offloads. */
 import t from 'tap'
 import type { OffloadReport } from '../../dataplane/index.js'
+import { STATUS } from '../status-fixture.js'
 import type { Status } from '../status.js'
 import { formatStatus } from './status.js'
 
@@ -31,25 +32,12 @@ const offloads: readonly OffloadReport[] = [
   { name: 'udp-gro', state: 'untested', detail: 'trains of datagrams', since: null, counters: {} },
 ]
 const status: Status = {
-  version: '0.0.0',
-  pid: 7,
-  state: 'ready',
-  startedAt: since,
-  store: { description: 'etcd', isReachable: true },
-  backend: { type: 'udp', port: 8285 },
-  device: { name: 'flannel0', mtu: 1472, receiveBuffer: 4096 },
-  network: '10.5.0.0/16',
-  lease: { subnet: '10.5.1.0/24', publicIP: '192.0.2.1', expiresAt: null },
-  peers: [],
-  routes: 0,
-  skippedKeys: 0,
+  ...STATUS,
   counters: {
-    egress: { read: 0, verdicts: {} },
-    ingress: { read: 0, verdicts: {} },
+    ...STATUS.counters,
     gauges: { egress_read: 0, runs_lost: 1, runs_sent: 12, uso_cut: 0 },
   },
   offloads,
-  queues: [{ egress: 0, ingress: 0 }],
 }
 
 t.test('a line for each offload: state, what or why, counts that are not 0', async (t) => {
