@@ -1,11 +1,12 @@
 /**
  * Garbage of this process is collected and its memory given back, while nobody allocates.
  */
+import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { setTimeout as pause } from 'node:timers/promises'
 import { getHeapStatistics } from 'node:v8'
 import t from 'tap'
-import { compact } from './compaction.js'
+import { compact, STEADY_YOUNG_OPTION } from './compaction.js'
 
 const MB = 1 << 20
 
@@ -55,4 +56,10 @@ t.test('told to stop before or while it waits', async (t) => {
   stop.abort()
   await done
   t.pass('it ended')
+})
+
+t.test('this Node knows the option', async (t) => {
+  const run = (option: string) => spawnSync(process.execPath, [option, '--eval', '0']).status
+  t.equal(run(STEADY_YOUNG_OPTION), 0)
+  t.not(run(STEADY_YOUNG_OPTION.replace('space', 'unheard-of')), 0)
 })

@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S MALLOC_ARENA_MAX=1 node --v8-pool-size=1
 /**
  * `heddled`: command line, environment, signals and exit codes around the agent.
  *

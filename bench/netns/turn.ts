@@ -2,6 +2,7 @@
  * One contender's turn in a round: brought up, warmed, measured, taken down. Nothing of any other
  * contender runs meanwhile.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { ManagedProcess } from '../../control/lab/process.js'
 import { bytesSent, setPodMtu, setUnderlayOffloads } from './bed.js'
 import { type Bed, type Contender, type Running, stopAll, until } from './contender.js'
@@ -36,6 +37,8 @@ export type Note = (key: string, value: number) => void
 
 const TCP_PARTS: readonly Part[] = ['one-flow', 'back', 'four-flows', 'pods', 'plain-link']
 const WARM_UP_SECONDS = 1
+/** From the last traffic until memory is looked at. */
+const REST_MS = 3000
 /** Share of the payload that must have passed the contender's own device. */
 const OWN_SHARE = 0.95
 
@@ -166,5 +169,8 @@ async function measureParts(
     note('ping-p50', idle.p50)
     note('ping-p99', idle.p99)
   }
-  if (parts.includes('memory')) note('memory', measure.resident(running.daemons) / 1e6)
+  if (parts.includes('memory') && running.daemons.length > 0) {
+    await sleep(REST_MS)
+    note('memory', measure.resident(running.daemons) / 1e6)
+  }
 }

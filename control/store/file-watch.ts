@@ -26,7 +26,7 @@ export interface FileWatchParts {
 }
 
 /** Time between looks is at least so many times what the last one took, however many files there are. */
-const REST = 10
+const REST = 50
 
 /** Ends when the signal fires; never throws. */
 export async function* watchFiles(
@@ -45,13 +45,13 @@ export async function* watchFiles(
       try {
         await notifier.follow()
         const start = performance.now()
-        const { leases, events, expired, nextExpiry } = await scan()
+        const { events, expired, nextExpiry } = await scan.look()
         const took = performance.now() - start
         if (stopped()) return
         reachability.up(files.subnetsPath)
         backoff.reset()
         if (isComplete) yield* events
-        else yield { type: 'snapshot', leases }
+        else yield { type: 'snapshot', leases: scan.leases() }
         isComplete = true
         if (expired > 0) await sweep()
         const rest = Math.max(rescanMs, REST * took)

@@ -16,3 +16,13 @@ export async function inGroups<T, R>(
   }
   return results
 }
+
+/** The same for work without a result. */
+export async function forEachInGroups<T>(
+  items: readonly T[],
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  for (let at = 0; at < items.length; at += GROUP) {
+    await Promise.all(items.slice(at, at + GROUP).map(work))
+  }
+}

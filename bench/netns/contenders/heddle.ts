@@ -1,7 +1,7 @@
 /**
  * Heddle's own daemons over a directory of fixed leases, with the flags that a table gives them.
  */
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { HEDDLED } from '../../../control/lab/host.js'
 import type { ManagedProcess } from '../../../control/lab/process.js'
@@ -74,13 +74,13 @@ export function createHeddle(variant: HeddleVariant): Contender {
       for (const { place, device } of bed.hosts) {
         const subnetFile = join(place.dir, 'bench.env')
         const args = [
-          variant.heddled ?? HEDDLED,
+          ...asInstalled(variant.heddled ?? HEDDLED),
           `--store=file:${store}`,
           `--iface=${device}`,
           `--subnet-file=${subnetFile}`,
           ...variant.flags,
         ]
-        const daemon = await place.spawn(process.execPath, args, { name: 'heddled' })
+        const daemon = await place.spawn('env', args, { name: 'heddled' })
         daemons.push(daemon)
         // One after the other: real hosts do not share the CPUs that read ten thousand leases.
         await until(
@@ -96,6 +96,16 @@ export function createHeddle(variant: HeddleVariant): Contender {
       }
     },
   }
+}
+
+/** Arguments of env(1) that start a program as its first line says, with this Node. */
+function asInstalled(program: string): string[] {
+  const [first = ''] = readFileSync(program, 'utf8').split('\n', 1)
+  const words = first
+    .split(' ')
+    .slice(1)
+    .filter((word) => word !== '-S')
+  return [...words.map((word) => (word === 'node' ? process.execPath : word)), program]
 }
 
 /** Peer routes of a daemon that is ready, 0 of one that is not. */
