@@ -8,7 +8,13 @@
  * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
  * subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
-import { Dataplane, UDP_OVERHEAD, type OffloadWish } from '../dataplane/index.js'
+import {
+  Dataplane,
+  UDP_OVERHEAD,
+  type IngressCheckMode,
+  type OffloadWish,
+  type SourceException,
+} from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
 import { parseUdpBackend, requireBackendType } from './backend-config.js'
 import { compact } from './compaction.js'
@@ -27,6 +33,7 @@ import { formatAddr4, formatPrefix4 } from './prefix.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
+import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
 import { VERSION } from './version.js'
 
@@ -51,6 +58,8 @@ export interface AgentOptions {
   readonly renewMarginMs: number
   readonly busyPollUs: number
   readonly queues: number
+  readonly ingressCheck: IngressCheckMode
+  readonly ingressAllow: readonly SourceException[]
   /** Offloads that may be used. */
   readonly offload: OffloadWish
   readonly log: Logger
@@ -204,6 +213,11 @@ export class Agent {
         busyPollUs: this.options.busyPollUs,
         queues: this.options.queues,
         offload: this.options.offload,
+        ingressCheck: this.options.ingressCheck,
+        exceptions: this.options.ingressAllow,
+        onRefused: (refusal) => {
+          this.options.log.warn(describeRefusal(refusal))
+        },
         onGivenUp: ({ name, detail }) => {
           this.options.log.warn(
             `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,

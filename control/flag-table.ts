@@ -173,6 +173,18 @@ export const FLAGS: readonly Flag[] = [
     true,
     'receive many packets of a peer in one piece (UDP_GRO) where the kernel can',
   ),
+  own(
+    'ingress-check',
+    'string',
+    'leases',
+    'which sources packets from outside may have: leases, strict, or off for any',
+  ),
+  own(
+    'ingress-allow',
+    'strings',
+    [],
+    'SUBNET=ADDRESS: a host behind a NAT that may send packets with these sources; may be repeated',
+  ),
   own('udp-segment-max', 'int', MAX_RUN, 'packets a send may carry', { isHidden: true }),
   own('lease-ttl-seconds', 'int', 86400, 'lifetime of the lease', { isHidden: true }),
 ]

@@ -89,6 +89,8 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       renewMarginMs: options.renewMarginMs,
       busyPollUs: options.busyPollUs,
       queues: options.queues,
+      ingressCheck: options.ingressCheck,
+      ingressAllow: options.ingressAllow,
       offload: options.offload,
       log,
       onReady: () => {

@@ -8,10 +8,17 @@
  */
 import { isIP, isIPv4 } from 'node:net'
 import { posix } from 'node:path'
-import { MAX_RUN, type OffloadWish } from '../dataplane/index.js'
+import {
+  INGRESS_CHECKS,
+  MAX_RUN,
+  type IngressCheckMode,
+  type OffloadWish,
+  type SourceException,
+} from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
 import { environmentName, FLAGS, type Flag } from './flag-table.js'
 import { NEEDS, parseFlags, parseFlagValue, type FlagValue } from './flags.js'
+import { parseAddr4, parsePrefix4 } from './prefix.js'
 
 export { DEFAULT_SUBNET_FILE } from './flag-table.js'
 
@@ -49,6 +56,10 @@ export interface Options {
   readonly busyPollUs: number
   /** Engines, 1 to 16. */
   readonly queues: number
+  /** Which sources packets from outside may have. */
+  readonly ingressCheck: IngressCheckMode
+  /** Hosts that may send with sources that are leased to another address. */
+  readonly ingressAllow: readonly SourceException[]
   /** Offloads that may be used. */
   readonly offload: OffloadWish
   readonly leaseTtlMs: number
@@ -125,7 +136,10 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     throw usage(`--${name}=${value} is out of range; write a number from ${min} to ${max}`)
   }
   const bool = (name: string) => values.get(name) === true
-  const ifaces = values.get('iface')
+  const texts = (name: string) => {
+    const list = values.get(name)
+    return Array.isArray(list) ? list.map(String).filter((element) => element !== '') : []
+  }
   const options: Options = {
     store: parseStore(text('store')),
     etcd: {
@@ -137,7 +151,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
       username: optional('etcd-username'),
       password: optional('etcd-password'),
     },
-    ifaces: Array.isArray(ifaces) ? ifaces.map(String).filter((iface) => iface !== '') : [],
+    ifaces: texts('iface'),
     publicIP: optional('public-ip'),
     subnetFile: text('subnet-file'),
     renewMarginMs: int('subnet-lease-renew-margin', 1, 1439) * 60_000,
@@ -154,6 +168,8 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
       'udp-gro': bool('udp-gro'),
       maxRun: int('udp-segment-max', 1, MAX_RUN),
     },
+    ingressCheck: parseIngressCheck(text('ingress-check')),
+    ingressAllow: texts('ingress-allow').map(parseIngressAllow),
     leaseTtlMs: int('lease-ttl-seconds', 1, 365 * 86400) * 1000,
   }
   if ((options.etcd.keyFile === null) !== (options.etcd.certFile === null)) {
@@ -195,6 +211,21 @@ function parseHealthz(ip: string, port: number): Options['healthz'] {
   if (port <= 0) return null
   if (isIP(ip) !== 0) return { ip, port }
   throw usage(`--healthz-ip=${ip} is no IP address`)
+}
+
+function parseIngressCheck(text: string): IngressCheckMode {
+  const mode = INGRESS_CHECKS.find((known) => known === text)
+  if (mode !== undefined) return mode
+  throw usage(`--ingress-check=${text} is no check; write ${INGRESS_CHECKS.join(', ')}`)
+}
+
+/** SUBNET=ADDRESS, as in 10.5.2.0/24=203.0.113.7. */
+function parseIngressAllow(text: string): SourceException {
+  const [subnet = '', address = '', ...more] = text.split('=')
+  const prefix = parsePrefix4(subnet)
+  const from = parseAddr4(address)
+  if (prefix !== null && from !== null && more.length === 0) return { ...prefix, from }
+  throw usage(`--ingress-allow=${text} is no exception; write one such as 10.5.2.0/24=203.0.113.7`)
 }
 
 function parseLogFormat(text: string): Options['logFormat'] {

@@ -15,6 +15,7 @@ import { createFib } from './fib/lpm-writer.js'
 import { createHopTable } from './fib/nexthop.js'
 import * as flow from './flow-fixture.js'
 import { ALL_OFFLOADS, MTU, PORT, PUBLIC_B, SUBNET_A, SUBNET_B } from './host-fixture.js'
+import { HostSet } from './host-set.js'
 import { native } from './native/native.js'
 import { NO_OFFLOAD, type OffloadOptions } from './offload/offload.js'
 import { BATCH_COLUMNS, type Batch } from './packet/batch.js'
@@ -60,7 +61,7 @@ class Treadmill {
     for (let row = 0; row < batch.capacity; row++) {
       batch.arena.bytes.set(packet, batch.at(row))
       if (vnet !== undefined) batch.arena.bytes.set(vnet, batch.at(row) - vnet.length)
-      batch.fill(row, packet.length, false, 4, 0, PORT)
+      batch.fill(row, packet.length, false, 4, PUBLIC_B, PORT)
       batch.columns[BATCH_COLUMNS.SEGMENT * batch.capacity + row] = segment
       for (let i = 0; this.waste !== null && i < count; i++) this.waste[i] = { row }
     }
@@ -99,6 +100,8 @@ function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | 
   const fib = createFib({ readers: 1 })
   fib.writer.insert4(SUBNET_A, 24, fib.hops.addLocal())
   fib.writer.insert4(SUBNET_B, 24, fib.hops.addPeer(PUBLIC_B, PORT))
+  const hosts = new HostSet(1)
+  hosts.add(PUBLIC_B)
   const inside = new Treadmill(toPeer, waste)
   const outside = new Treadmill(toUs, waste)
   const raw = {
@@ -115,6 +118,7 @@ function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | 
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    ingressCheck: { mode: 'leases', hosts: attachFibReader(hosts.shared, 0), exceptions: [] },
     offload,
     sums: native,
     counters: new Counters(new SharedArrayBuffer(COUNTERS_BYTES)),

@@ -9,6 +9,7 @@ import t from 'tap'
 import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES, describeCounters, DIRECTIONS } from './counters.js'
 import { flannelUdp, UDP_PORT } from './encap/flannel-udp.js'
+import { NO_INGRESS_CHECK } from './ingress-check.js'
 import { createEngineArena, Engine } from './engine.js'
 import { createFib } from './fib/lpm-writer.js'
 import { attachFibReader } from './fib/lpm.js'
@@ -100,6 +101,7 @@ async function run(folder: string): Promise<Output> {
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    ingressCheck: NO_INGRESS_CHECK,
     offload: NO_OFFLOAD,
     sums: createPlainSums(),
     counters,

@@ -40,6 +40,7 @@ export const GAUGES = [
   ['joins_written', 'super-packets written to the TUN device'],
   ['joined_packets', 'packets in them'],
   ['joins_resent', 'super-packets that were refused and written again packet by packet'],
+  ['sources_outside', 'packets from a leased host whose source no lease covers'],
 ] as const
 export type GaugeName = (typeof GAUGES)[number][0]
 
@@ -66,6 +67,7 @@ export const USO_PACKETS = indexOf('uso_packets')
 export const JOINS_WRITTEN = indexOf('joins_written')
 export const JOINED_PACKETS = indexOf('joined_packets')
 export const JOINS_RESENT = indexOf('joins_resent')
+export const SOURCES_OUTSIDE = indexOf('sources_outside')
 
 function indexOf(name: GaugeName): number {
   return GAUGES.findIndex(([known]) => known === name)

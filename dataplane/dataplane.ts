@@ -13,8 +13,10 @@ import {
   READ,
   type CountersReport,
 } from './counters.js'
-import { STOP, type EngineSetup, type GivenUp } from './engine-setup.js'
+import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
+import { HostSet } from './host-set.js'
+import type { IngressCheckMode, Refusal, SourceException } from './ingress-check.js'
 import { openRaw } from './io/raw-port.js'
 import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
@@ -54,12 +56,20 @@ export interface DataplaneOptions {
   readonly offload?: OffloadWish
   /** Called when the kernel refuses an offload that was used, and it is given up. */
   readonly onGivenUp?: (offload: OffloadState) => void
+  /** How much the sources of packets from outside are checked, default `leases`. */
+  readonly ingressCheck?: IngressCheckMode
+  /** Outer addresses that may speak for prefixes although their leases name others. */
+  readonly exceptions?: readonly SourceException[]
+  /** Called now and then when the check refuses packets. */
+  readonly onRefused?: (refusal: Refusal) => void
 }
 
 interface PeerHop {
   /** Of `peerHops`. */
   readonly key: number
   readonly hop: number
+  /** Address bits. */
+  readonly address: number
   routes: number
 }
 
@@ -84,11 +94,15 @@ export class Dataplane {
   private readonly rawFd: number
   private readonly offloads: Offloads
   private readonly onGivenUp: (offload: OffloadState) => void
+  private readonly onRefused: (refusal: Refusal) => void
+  private readonly ingressCheck: EngineSetup['ingressCheck']
   private readonly wakeFds: readonly number[]
   /** Every descriptor of ours, in the order in which they were opened. */
   private readonly fds: number[] = []
   private readonly busyPollUs: number
   private readonly fib: Fib
+  /** Hosts that peers' routes lead to, and those of exceptions. */
+  private readonly hosts: HostSet
   private readonly counters: readonly Counters[]
   private readonly overflow: OverflowMeter
   private readonly control = new SharedArrayBuffer(4)
@@ -114,6 +128,9 @@ export class Dataplane {
       this.fds.push(fd)
     }
     this.onGivenUp = options.onGivenUp ?? (() => undefined)
+    this.onRefused = options.onRefused ?? (() => undefined)
+    const exceptions = options.exceptions ?? []
+    this.ingressCheck = { mode: options.ingressCheck ?? 'leases', exceptions }
     this.offloads = new Offloads(options.offload ?? ALL_OFFLOADS)
     try {
       this.sockets = openSockets(
@@ -142,6 +159,8 @@ export class Dataplane {
     this.busyPollUs = options.busyPollUs ?? 0
     this.fib = createFib({ readers: queues })
     this.localHop = this.fib.hops.addLocal()
+    this.hosts = new HostSet(queues)
+    for (const { from } of exceptions) this.hosts.add(from)
     this.counters = this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
     this.overflow = new OverflowMeter(this.device, this.sockets, this.counters)
   }
@@ -179,6 +198,8 @@ export class Dataplane {
       rawFd: this.rawFd,
       wakeFd: at(this.wakeFds, queue),
       fib: this.fib.shared,
+      hosts: this.hosts.shared,
+      ingressCheck: this.ingressCheck,
       reader: queue,
       counters: at(this.counters, queue).memory,
       control: this.control,
@@ -190,9 +211,8 @@ export class Dataplane {
       workerData: setup,
       name: `engine ${String(queue)}`,
     })
-    worker.on('message', ({ offload, errno }: GivenUp) => {
-      const lost = this.offloads.giveUp(offload, errno)
-      if (lost !== null) this.onGivenUp(lost)
+    worker.on('message', (news: EngineNews) => {
+      this.hear(news)
     })
     let failure: Error | null = null
     worker.once('error', (error) => {
@@ -204,6 +224,15 @@ export class Dataplane {
         onExit(failure ?? new Error(`the engine thread ended by itself (code ${String(code)})`))
       })
     })
+  }
+
+  private hear(news: EngineNews): void {
+    if (news.kind === 'refused') {
+      this.onRefused(news.refusal)
+      return
+    }
+    const lost = this.offloads.giveUp(news.offload, news.errno)
+    if (lost !== null) this.onGivenUp(lost)
   }
 
   /** Marks a prefix as our own: packets from outside for it are delivered. */
@@ -277,7 +306,8 @@ export class Dataplane {
     const known = this.peerHops.get(key)
     if (known !== undefined) return known
     const hop = this.fib.hops.addPeer(address, peer.port)
-    const added = { key, hop, routes: 0 }
+    const added = { key, hop, address, routes: 0 }
+    this.hosts.add(address)
     this.peerHops.set(key, added)
     return added
   }
@@ -287,6 +317,7 @@ export class Dataplane {
     peer.routes--
     if (peer.routes > 0) return
     this.peerHops.delete(peer.key)
+    this.hosts.remove(peer.address)
     this.fib.hops.retire(peer.hop)
   }
 }

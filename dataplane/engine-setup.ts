@@ -2,6 +2,7 @@
  * What the main thread hands an engine's thread: descriptors it opened, memory both share, numbers.
  */
 import type { FibShared } from './fib/layout.js'
+import type { IngressCheckMode, Refusal, SourceException } from './ingress-check.js'
 import type { TunDescriptor } from './io/tun-device.js'
 import type { UdpDescriptor } from './io/udp-port.js'
 import type { OffloadName, OffloadOptions } from './offload/offload.js'
@@ -20,7 +21,13 @@ export interface EngineSetup {
   readonly wakeFd: number
   /** Forwarding table and next hops. */
   readonly fib: FibShared
-  /** Which of the table's readers this engine is. */
+  /** Outer addresses of the hosts that hold leases. */
+  readonly hosts: FibShared
+  readonly ingressCheck: {
+    readonly mode: IngressCheckMode
+    readonly exceptions: readonly SourceException[]
+  }
+  /** Which of the tables' readers this engine is. */
   readonly reader: number
   readonly counters: ArrayBufferLike
   readonly control: SharedArrayBuffer
@@ -30,8 +37,9 @@ export interface EngineSetup {
   readonly busyPollUs: number
 }
 
-/** What an engine's thread tells the main thread when the kernel has refused an offload. */
-export interface GivenUp {
-  readonly offload: OffloadName
-  readonly errno: number
-}
+/** What an engine's thread tells the main thread, seldom: everything else is counted. */
+export type EngineNews =
+  /** The kernel has refused an offload. */
+  | { readonly kind: 'given-up'; readonly offload: OffloadName; readonly errno: number }
+  /** The ingress check has refused a packet, the first for a while. */
+  | { readonly kind: 'refused'; readonly refusal: Refusal }

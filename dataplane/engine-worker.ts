@@ -16,7 +16,7 @@ import { RawPort } from './io/raw-port.js'
 import { TunDevice } from './io/tun-device.js'
 import { UdpPort } from './io/udp-port.js'
 import { native } from './native/native.js'
-import { STOP, type EngineSetup, type GivenUp } from './engine-setup.js'
+import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
 
 const MAX_WAIT_MS = 1000
 const WAKE = 2
@@ -44,10 +44,18 @@ const engine = new Engine({
   mtu: setup.mtu,
   localAddress: setup.localAddress,
   now: () => performance.now(),
+  ingressCheck: { ...setup.ingressCheck, hosts: attachFibReader(setup.hosts, setup.reader) },
   onGivenUp: (offload, errno) => {
-    parentPort?.postMessage({ offload, errno } satisfies GivenUp)
+    tell({ kind: 'given-up', offload, errno })
+  },
+  onRefused: (refusal) => {
+    tell({ kind: 'refused', refusal })
   },
 })
+
+function tell(news: EngineNews): void {
+  parentPort?.postMessage(news)
+}
 
 const fds = Int32Array.of(setup.tun.fd, setup.socket.fd, setup.wakeFd)
 const events = new Int32Array(fds.length)

@@ -14,6 +14,12 @@ import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import { ICMP_ARENA_BYTES, IcmpErrors, type IcmpPort } from './icmp.js'
 import { createIngress, type Ingress } from './ingress.js'
+import {
+  createIngressCheck,
+  type IngressCheck,
+  type IngressCheckOptions,
+  type OnRefused,
+} from './ingress-check.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
 import { createCoalescer, PIECES_PER_ENTRY, vnetBytes } from './offload/coalesce.js'
 import type { OffloadOptions, OnGivenUp } from './offload/offload.js'
@@ -40,18 +46,24 @@ export interface EngineOptions {
   readonly counters: Counters
   /** MTU of the TUN device, bytes. */
   readonly mtu: number
+  /** Who may send packets with which sources. */
+  readonly ingressCheck: IngressCheckOptions
   /** Address bits of the own subnet's base address, from which ICMP errors come. */
   readonly localAddress: number
   /** Milliseconds that never go back; the rate limits live by it. */
   readonly now: () => number
   /** Told once when an offload is given up because the kernel refuses it; default nobody. */
   readonly onGivenUp?: OnGivenUp
+  /** Told now and then of a packet that the ingress check refused; default nobody. */
+  readonly onRefused?: OnRefused
 }
 
 export class Engine {
   private readonly inside: InsideDevice
   private readonly outside: OutsidePort
   private readonly fib: FibReader
+  private readonly hosts: FibReader
+  private readonly check: IngressCheck
   private readonly counters: Counters
   private readonly now: () => number
   private readonly icmp: IcmpErrors
@@ -70,6 +82,15 @@ export class Engine {
     this.inside = options.inside
     this.outside = options.outside
     this.fib = fib
+    this.hosts = options.ingressCheck.hosts
+    this.check = createIngressCheck({
+      arena,
+      fib,
+      hops,
+      counters,
+      options: options.ingressCheck,
+      onRefused: options.onRefused ?? ignore,
+    })
     this.counters = counters
     this.now = options.now
     this.fromInside = new Intake(arena, place.inside, place.insideSlot)
@@ -110,6 +131,7 @@ export class Engine {
       mtu,
       out: toInside,
       coalescer,
+      check: this.check,
     })
     const onGivenUp = options.onGivenUp ?? ignore
     const { inside, outside } = options
@@ -126,9 +148,12 @@ export class Engine {
     const nowMs = this.now()
     this.icmp.tick(nowMs)
     this.runs.tick(nowMs)
+    this.check.tick(nowMs)
     this.fib.enter()
+    this.hosts.enter()
     const moved = this.breatheOut() + this.breatheIn()
     this.icmp.flush()
+    this.hosts.leave()
     this.fib.leave()
     if (moved > 0) this.counters.gauge(BREATHS, 1)
     return moved
@@ -168,7 +193,7 @@ export class Engine {
   }
 }
 
-/** What an engine does about a given up offload that nobody wants to hear of. */
+/** What an engine does about news that nobody wants to hear. */
 function ignore(): void {
   // It is counted.
 }

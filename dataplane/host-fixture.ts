@@ -10,6 +10,8 @@ import { createEngineArena, Engine } from './engine.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { attachFibReader } from './fib/lpm.js'
 import { createHopTable } from './fib/nexthop.js'
+import { HostSet } from './host-set.js'
+import type { IngressCheckOptions, OnRefused } from './ingress-check.js'
 import { createMemoryPair, type MemoryPair } from './io/memory.js'
 import { native } from './native/native.js'
 import { NO_OFFLOAD, type OffloadOptions, type OnGivenUp } from './offload/offload.js'
@@ -39,6 +41,7 @@ export const ALL_OFFLOADS: OffloadOptions = {
 
 export interface TestHost extends MemoryPair {
   readonly fib: Fib
+  readonly hosts: HostSet
   readonly engine: Engine
   readonly counters: Counters
   /** Lets time pass. */
@@ -53,6 +56,9 @@ export interface TestHostOptions {
   /** Packets that each device's queue holds. */
   readonly queueLen?: number
   readonly onGivenUp?: OnGivenUp
+  /** Default: by leases. */
+  readonly ingressCheck?: Partial<Pick<IngressCheckOptions, 'mode' | 'exceptions'>>
+  readonly onRefused?: OnRefused
 }
 
 export function createTestHost(options: TestHostOptions = {}): TestHost {
@@ -64,6 +70,10 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
   fib.writer.insert4(own, 24, fib.hops.addLocal())
   fib.writer.insert4(other, 24, fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT))
+  const hosts = new HostSet(1)
+  hosts.add(isB ? PUBLIC_A : PUBLIC_B)
+  const exceptions = options.ingressCheck?.exceptions ?? []
+  for (const { from } of exceptions) hosts.add(from)
   let nowMs = 1000
   const engine = new Engine({
     arena,
@@ -73,6 +83,11 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    ingressCheck: {
+      mode: options.ingressCheck?.mode ?? 'leases',
+      hosts: attachFibReader(hosts.shared, 0),
+      exceptions,
+    },
     offload,
     sums: native,
     counters,
@@ -80,10 +95,12 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     localAddress: own,
     now: () => nowMs,
     ...(options.onGivenUp === undefined ? {} : { onGivenUp: options.onGivenUp }),
+    ...(options.onRefused === undefined ? {} : { onRefused: options.onRefused }),
   })
   return {
     ...devices,
     fib,
+    hosts,
     engine,
     counters,
     advance: (ms: number) => {

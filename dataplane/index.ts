@@ -34,6 +34,12 @@ export type { InsideDevice, OutsidePort } from './io/device.js'
 export { openTun, TunDevice, type TunDescriptor, type TunOptions } from './io/tun-device.js'
 export { openUdp, UdpPort, type UdpDescriptor, type UdpOptions } from './io/udp-port.js'
 export type { IcmpPort } from './icmp.js'
+export {
+  INGRESS_CHECKS,
+  type IngressCheckMode,
+  type Refusal,
+  type SourceException,
+} from './ingress-check.js'
 export type { Encap } from './encap/encap.js'
 export { flannelUdp, UDP_OVERHEAD, UDP_PORT } from './encap/flannel-udp.js'
 export type { FibReader, FibWriter } from './fib/fib.js'

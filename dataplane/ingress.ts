@@ -10,6 +10,7 @@ import { INGRESS, READ, TRAIN_DATAGRAMS, TRAINS_RECEIVED, type Counters } from '
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
+import type { IngressCheck } from './ingress-check.js'
 import type { Coalescer } from './offload/coalesce.js'
 import type { Sums } from './offload/sums.js'
 import type { Arena } from './packet/arena.js'
@@ -40,6 +41,7 @@ export interface IngressParts {
   readonly out: Entries
   readonly coalescer: Coalescer
   readonly sums: Sums
+  readonly check: IngressCheck
 }
 
 /** Sums of one batch: every row a train of as many datagrams as the kernel merges, 128. */
@@ -62,7 +64,7 @@ export interface Ingress {
  * views themselves.
  */
 export function createIngress(parts: IngressParts): Ingress {
-  const { arena, fib, hops, encap, counters, mtu, out, coalescer, sums } = parts
+  const { arena, fib, hops, encap, counters, mtu, out, coalescer, sums, check } = parts
   const { view, bytes } = arena
   const { headerLen, lowersTtl } = encap
   /** Sums of the batch's datagrams, one after another; beyond the last they count as not known. */
@@ -113,6 +115,7 @@ export function createIngress(parts: IngressParts): Ingress {
       counters.gauge(TRAINS_RECEIVED, 1)
       counters.gauge(TRAIN_DATAGRAMS, Math.ceil(len / step))
     }
+    check.take(batch, row)
     const at = batch.at(row)
     for (let offset = done; offset < len; offset += step) {
       if (out.isFull()) {
@@ -136,6 +139,7 @@ export function createIngress(parts: IngressParts): Ingress {
     let verdict = encap.pull(view, start, length)
     if (verdict === FORWARD) verdict = classify(at, len)
     if (verdict === FORWARD) verdict = admit(at)
+    if (verdict === FORWARD) verdict = check.verdict4(at)
     if (verdict === FORWARD) verdict = age(at)
     if (verdict !== FORWARD) {
       drop(verdict, Math.max(len, 0))

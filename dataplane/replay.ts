@@ -15,6 +15,8 @@ import { createHopTable } from './fib/nexthop.js'
 import type { Endpoint } from './io/endpoint.js'
 import { NO_OFFLOAD } from './offload/offload.js'
 import { createPlainSums } from './offload/sums.js'
+import { HostSet } from './host-set.js'
+import type { IngressCheckMode } from './ingress-check.js'
 import { createMemoryPair, type MemoryPair, type SentDatagram } from './io/memory.js'
 import { VERDICT_COUNT, verdictName } from './packet/verdict.js'
 
@@ -36,6 +38,8 @@ export interface ReplayOptions {
   readonly routes: readonly ReplayRoute[]
   /** MTU of the TUN device, bytes. */
   readonly mtu: number
+  /** How much the sources of packets from outside are checked, by the routes' peers; default `off`. */
+  readonly ingressCheck?: IngressCheckMode
 }
 
 /** What became of one packet. */
@@ -66,7 +70,9 @@ export class Replay {
   constructor(options: ReplayOptions) {
     const { subnet, routes, mtu } = options
     const fib = createFib({ readers: 1, reserveBytes: RESERVE_BYTES, maxHops: MAX_HOPS })
+    const hosts = new HostSet(1)
     for (const { addr, len, peer, port } of routes) {
+      hosts.add(peer)
       fib.writer.insert4(addr, len, fib.hops.addPeer(peer, port))
     }
     fib.writer.insert4(subnet.addr, subnet.len, fib.hops.addLocal())
@@ -80,6 +86,11 @@ export class Replay {
       fib: attachFibReader(fib.shared, 0),
       hops: createHopTable(fib.shared),
       encap: flannelUdp,
+      ingressCheck: {
+        mode: options.ingressCheck ?? 'off',
+        hosts: attachFibReader(hosts.shared, 0),
+        exceptions: [],
+      },
       offload: NO_OFFLOAD,
       sums: createPlainSums(),
       counters: this.counters,

@@ -7,6 +7,7 @@ import { createEngineArena, Engine } from '../../dataplane/engine.js'
 import { createFib, type Fib } from '../../dataplane/fib/lpm-writer.js'
 import { attachFibReader } from '../../dataplane/fib/lpm.js'
 import { createHopTable } from '../../dataplane/fib/nexthop.js'
+import { HostSet } from '../../dataplane/host-set.js'
 import { native } from '../../dataplane/native/native.js'
 import type { OffloadOptions } from '../../dataplane/offload/offload.js'
 import type { Entries } from '../../dataplane/packet/entries.js'
@@ -41,6 +42,7 @@ export function createHost(
   toUs: Load | null,
 ): Host {
   const fib = createTable(routes)
+  const hosts = new HostSet(1)
   const arena = createEngineArena(MTU, flannelUdp, offload)
   const inside = new Belt(toPeer)
   const outside = new Belt(toUs)
@@ -53,6 +55,7 @@ export function createHost(
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    ingressCheck: { mode: 'leases', hosts: attachFibReader(hosts.shared, 0), exceptions: ANYBODY },
     offload,
     sums: native,
     counters,
@@ -86,6 +89,9 @@ function createTable(routes: readonly Route4[]): Fib {
   })
   return fib
 }
+
+/** The ingress check looks every source up and finds that the sender, who has no address, may use it. */
+const ANYBODY = [{ addr: 0, len: 0, from: 0 }]
 
 /** No packet of a load earns an ICMP error. */
 function refuse(entries: Entries): void {

@@ -8,7 +8,12 @@
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
-import { UDP_OVERHEAD, UDP_PORT } from '../../dataplane/index.js'
+import {
+  INGRESS_CHECKS,
+  UDP_OVERHEAD,
+  UDP_PORT,
+  type IngressCheckMode,
+} from '../../dataplane/index.js'
 import { HeddleError } from '../errors.js'
 import { contains4, formatPrefix4, parseAddr4, parsePrefix4, type Prefix4 } from '../prefix.js'
 
@@ -35,6 +40,8 @@ export interface ReplaySettings {
   /** MTU of the TUN device. */
   readonly mtu: number
   readonly routes: readonly PeerRoute[]
+  /** Which sources packets from outside may have, by the routes. */
+  readonly ingressCheck: IngressCheckMode
 }
 
 const DIRECTIONS: readonly Direction[] = ['egress', 'ingress', 'auto']
@@ -55,6 +62,8 @@ Runs each packet of a capture through the engine and prints what becomes of it.
   --public-ip=ADDR         own outer address; datagrams to others are left out
   --port=N                 UDP port of the overlay (default ${UDP_PORT})
   --mtu=N                  MTU of the TUN device (default ${ETHERNET_MTU - UDP_OVERHEAD})
+  --ingress-check=off      which sources packets from outside may have: leases or strict, by the
+                           routes given, or off for any
   --config=FILE.json       the same as JSON: network, subnet, publicIP, port, mtu, routes
   --direction=auto         egress: packets go to the TUN device; ingress: datagrams to the port
                            arrive from the underlay; auto: egress for raw-IP captures, without
@@ -110,6 +119,7 @@ export function parseReplay(argv: readonly string[]): ReplaySettings | null {
       MAX_MTU,
     ),
     routes: routesFrom(config, values.route, { port, network, subnet }),
+    ingressCheck: checkFrom(values['ingress-check']),
   }
 }
 
@@ -128,6 +138,7 @@ function parseFlags(argv: readonly string[]) {
         'public-ip': { type: 'string' },
         port: { type: 'string' },
         mtu: { type: 'string' },
+        'ingress-check': { type: 'string', default: 'off' },
         write: { type: 'string', short: 'w' },
         json: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
@@ -151,6 +162,12 @@ function directionFrom(text: string): Direction {
     throw usage(`--direction=${text} is none of ${DIRECTIONS.join(', ')}`)
   }
   return direction
+}
+
+function checkFrom(text: string): IngressCheckMode {
+  const mode = INGRESS_CHECKS.find((known) => known === text)
+  if (mode !== undefined) return mode
+  throw usage(`--ingress-check=${text} is none of ${INGRESS_CHECKS.join(', ')}`)
 }
 
 function readConfig(path: string): Config {

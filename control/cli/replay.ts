@@ -157,6 +157,7 @@ class Player {
     this.engine = new Replay({
       subnet: settings.subnet,
       mtu: settings.mtu,
+      ingressCheck: settings.ingressCheck,
       routes: settings.routes.map(({ subnet, host, port }) => ({ ...subnet, peer: host, port })),
     })
   }

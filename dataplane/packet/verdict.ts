@@ -27,6 +27,9 @@ export const VERDICTS = [
   ['drop_tun_busy', 'the TUN device had no room (EAGAIN, ENOBUFS)'],
   ['drop_tun_error', 'the TUN device refused the packet in another way'],
   ['drop_gso_malformed', 'a super-packet from the TUN device whose headers make no sense'],
+  ['drop_source_unknown', 'a packet from outside comes from a host that holds no lease'],
+  ['drop_source_forged', 'the source of a packet from outside is leased to another host'],
+  ['drop_source_outside', 'no lease covers the source of a packet from outside (strict check)'],
 ] as const
 
 /** Name of a verdict, as counters and documents show it. */
@@ -53,6 +56,9 @@ export const DROP_TX_ERROR = 14
 export const DROP_TUN_BUSY = 15
 export const DROP_TUN_ERROR = 16
 export const DROP_GSO_MALFORMED = 17
+export const DROP_SOURCE_UNKNOWN = 18
+export const DROP_SOURCE_FORGED = 19
+export const DROP_SOURCE_OUTSIDE = 20
 
 /** How many verdicts there are. */
 export const VERDICT_COUNT = VERDICTS.length

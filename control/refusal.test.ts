@@ -1,0 +1,19 @@
+import t from 'tap'
+import { verdict } from '../dataplane/index.js'
+import { describeRefusal } from './refusal.js'
+
+t.test('the line names host, source, reason and remedy', async (t) => {
+  const from = 0xac1e000d | 0
+  const source = 0x0a050209
+  const reasons: readonly [number, RegExp][] = [
+    [verdict.DROP_SOURCE_FORGED, /\(drop_source_forged\): that source is leased to another host/],
+    [verdict.DROP_SOURCE_UNKNOWN, /\(drop_source_unknown\): that host holds no lease/],
+    [verdict.DROP_SOURCE_OUTSIDE, /\(drop_source_outside\): no lease covers that source/],
+  ]
+  for (const [why, reason] of reasons) {
+    const line = describeRefusal({ verdict: why, from, source })
+    t.match(line, /^refused a packet from host 172\.30\.0\.13 with source 10\.5\.2\.9 /)
+    t.match(line, reason)
+    t.match(line, '--ingress-allow=10.5.2.9/32=172.30.0.13')
+  }
+})
