@@ -53,7 +53,12 @@ t.test('offered at least three times its capacity', { skip }, async (t) => {
     SubnetMax: '10.5.99.0',
     Backend: { Type: 'udp' },
   })
-  const flags = [`--lease-ttl-seconds=${LEASE_S}`, `--healthz-port=${HEALTH_PORT}`]
+  // The flooders hold no leases: they may speak for the peer, so that what they send goes all the way.
+  const flags = [
+    `--lease-ttl-seconds=${LEASE_S}`,
+    `--healthz-port=${HEALTH_PORT}`,
+    ...[h4, h5].map(({ address }) => `--ingress-allow=10.5.0.0/16=${address}`),
+  ]
   await network.startAll([h1, h2], flags)
   const [one, two] = await Promise.all([h1, h2].map((host) => network.ready(host, 1)))
   const [base1, base2] = [baseOf(one?.lease.subnet ?? ''), baseOf(two?.lease.subnet ?? '')]
