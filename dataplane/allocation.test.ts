@@ -138,8 +138,8 @@ function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | 
   return { perPacket: grown / (read() - warm), read: read(), inside, outside }
 }
 
-const single = (from: readonly number[], to: readonly number[]): Load => ({
-  packet: flow.createPacket({ from, to, protocol: flow.UDP, payload: new Uint8Array(32) }),
+const single = (from: readonly number[], to: readonly number[], ttl = 63): Load => ({
+  packet: flow.createPacket({ from, to, ttl, protocol: flow.UDP, payload: new Uint8Array(32) }),
   count: 1,
 })
 
@@ -162,6 +162,12 @@ const dropped: Traffic = {
   ...plain,
   toPeer: single(flow.HOST_A, [10, 5, 3, 9]),
   toUs: single(flow.HOST_B, [10, 5, 3, 7]),
+}
+/** Packets whose TTL runs out, either way. */
+const expired: Traffic = {
+  ...plain,
+  toPeer: single(flow.HOST_A, flow.HOST_B, 1),
+  toUs: single(flow.HOST_B, flow.HOST_A, 1),
 }
 const offloaded: Traffic = {
   toPeer: {
@@ -197,9 +203,11 @@ t.test('packets that go on', async (t) => {
 })
 
 t.test('packets that are dropped, and the ICMP errors about them', async (t) => {
-  const { perPacket, inside, outside } = measure(dropped, null)
-  t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
-  t.equal(inside.packets + outside.packets, 0)
+  for (const traffic of [dropped, expired]) {
+    const { perPacket, inside, outside } = measure(traffic, null)
+    t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
+    t.equal(inside.packets + outside.packets, 0)
+  }
 })
 
 t.test('one small object a packet is noticed', async (t) => {

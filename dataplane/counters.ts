@@ -18,7 +18,7 @@ export const DIRECTIONS = ['egress', 'ingress'] as const
 export const GAUGES = [
   ['egress_read', 'packets read from the TUN device'],
   ['ingress_read', 'datagrams read from the socket'],
-  ['icmp_sent', 'ICMP errors sent to local senders'],
+  ['icmp_sent', 'ICMP errors sent to senders of dropped packets'],
   ['icmp_limited', 'ICMP errors withheld by the rate limit'],
   ['icmp_failed', 'ICMP errors that the kernel refused to send'],
   ['breaths', 'rounds of the engine that moved at least one packet'],

@@ -129,7 +129,7 @@ export function createEgress(parts: EgressParts): Egress {
   function route(at: number): Verdict {
     hop = fib.lookup4(ipv4.dst(view, at))
     if (hop === 0) {
-      reportLost(at)
+      reportLost(DROP_NO_ROUTE, at)
       return DROP_NO_ROUTE
     }
     return hops.isLocal(hop) ? DROP_LOOP : FORWARD
@@ -139,17 +139,20 @@ export function createEgress(parts: EgressParts): Egress {
    * An ICMP error quotes what was sent (RFC 1812 §4.3.2.3), and a super-packet never is: a router
    * beyond a network card would have met its first segment, with finished checksums.
    */
-  function reportLost(at: number): void {
+  function reportLost(verdict: Verdict, at: number): void {
     if (finish(at) !== FORWARD) return
     if (segments > 0) segmenter.keepFirst()
     segments = 0
-    icmp.about(DROP_NO_ROUTE, at)
+    icmp.about(verdict, at)
   }
 
   /** flannel's proxy takes one TTL at each end; a packet whose last it would take ends here. */
   function age(at: number): Verdict {
     if (!lowersTtl) return FORWARD
-    if (ipv4.ttl(view, at) <= 1) return DROP_TTL
+    if (ipv4.ttl(view, at) <= 1) {
+      reportLost(DROP_TTL, at)
+      return DROP_TTL
+    }
     ipv4.decrementTtl(view, at)
     return FORWARD
   }

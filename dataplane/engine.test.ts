@@ -11,7 +11,9 @@ import {
   createTestHost,
   MTU,
   PORT,
-  PUBLIC_B as PEER,
+  PUBLIC_A,
+  PUBLIC_B,
+  type TestHost,
   SUBNET_B as PEER_SUBNET,
 } from './host-fixture.js'
 import { endpoint4 } from './io/endpoint.js'
@@ -37,11 +39,23 @@ const TO_US_AGED = hex(`
   45 00 00 1d 00 01 00 00 3e 11 65 b6 0a 05 02 09 0a 05 01 07
   56 78 12 34 00 09 00 00 48`)
 
+const PEER = PUBLIC_B
+
 /** A copy with some bytes replaced; the header sum is left as it is. */
 function patched(packet: Uint8Array, patches: Readonly<Record<number, number>>): Uint8Array {
   const copy = packet.slice()
   for (const [at, byte] of Object.entries(patches)) copy[Number(at)] = byte
   return copy
+}
+
+/** The packet with a right header sum, by RFC 1071. */
+function withHeaderSum(packet: Uint8Array): Uint8Array {
+  const view = new DataView(packet.buffer, packet.byteOffset)
+  view.setUint16(10, 0)
+  let sum = 0
+  for (let at = 0; at < 20; at += 2) sum += view.getUint16(at)
+  view.setUint16(10, ~((sum & 0xffff) + (sum >>> 16)))
+  return packet
 }
 
 t.test('egress sends the packet, one TTL lower, to the peer of its subnet', async (t) => {
@@ -204,6 +218,89 @@ t.test('a packet without a route earns ICMP net unreachable', async (t) => {
       ...lost,
     ]),
   )
+})
+
+t.test('a packet whose last TTL is taken here earns ICMP time exceeded', async (t) => {
+  // RFC 792: type 11 code 0, from the own subnet's base address. TTL 3f → 01 in the quoted packet.
+  // IPv4 header towards 10.5.1.7 as above: 63f4. ICMP sum: 0b00 + 4500+001d+0001+0000+0111+64b6+
+  // 0a05+0107+0a05+0209+1234+5678+0009+0000+4800 = 17db4, with the carry 7db5 → 824a.
+  // Towards 10.5.2.9 the header sum is 0102 more before the inversion: 62f2; the quoted sum is right
+  // there (a2b6, so 3e00 more), and ports are swapped, which changes nothing: bbb5 → 444a.
+  const spent = patched(TO_PEER, { 8: 1 })
+  const spentOnArrival = patched(TO_US, { 8: 1, 10: 0xa2 })
+  const cases = [
+    {
+      name: 'egress, towards the local sender',
+      put: (host: TestHost) => host.inside.inject(spent),
+      to: '10.5.1.7',
+      bytes: [
+        ...hex('45 c0 00 39 00 00 00 00 40 01 63 f4 0a 05 01 00 0a 05 01 07'),
+        ...hex('0b 00 82 4a 00 00 00 00'),
+        ...spent,
+      ],
+    },
+    {
+      name: 'ingress, towards the sender behind the peer',
+      put: (host: TestHost) => host.outside.inject(spentOnArrival, endpoint4(PEER, PORT)),
+      to: '10.5.2.9',
+      bytes: [
+        ...hex('45 c0 00 39 00 00 00 00 40 01 62 f2 0a 05 01 00 0a 05 02 09'),
+        ...hex('0b 00 44 4a 00 00 00 00'),
+        ...spentOnArrival,
+      ],
+    },
+  ]
+  for (const { name, put, to, bytes } of cases) {
+    const host = createTestHost()
+    put(host)
+    host.engine.breath()
+    const [error, ...more] = host.raw.drain()
+    t.same(more, [])
+    t.same(error?.to, endpoint4(createAddress(to), 0), name)
+    t.same(Buffer.from(error?.bytes ?? []), Buffer.from(bytes), name)
+  }
+})
+
+t.test('a TTL that runs out on arrival is answered by the same rules', async (t) => {
+  const cases = [
+    { name: 'an echo request', patches: { 9: 1, 20: 8, 21: 0 }, want: 1 },
+    { name: 'an ICMP error', patches: { 9: 1, 20: 11, 21: 0 }, want: 0 },
+    { name: 'a later fragment', patches: { 7: 0x10 }, want: 0 },
+    { name: 'a source that is no host', patches: { 12: 224 }, want: 0 },
+    { name: 'a first fragment', patches: { 6: 0x20 }, want: 1 },
+  ]
+  for (const { name, patches, want } of cases) {
+    const host = createTestHost()
+    const packet = withHeaderSum(patched(TO_US, { 8: 1, ...patches }))
+    host.outside.inject(packet, endpoint4(PEER, PORT))
+    host.engine.breath()
+    t.equal(host.counters.packets(INGRESS, verdict.DROP_TTL), 1, name)
+    t.equal(host.raw.drain().length, want, name)
+  }
+})
+
+t.test('two hosts with crossed routes send a packet no further than to each other', async (t) => {
+  // Each of them believes that the other has 10.5.3.0/24.
+  const [a, b] = [createTestHost(), createTestHost({ isB: true })]
+  const third = createAddress('10.5.3.0')
+  a.fib.writer.insert4(third, 24, a.fib.hops.addPeer(PUBLIC_B, PORT))
+  b.fib.writer.insert4(third, 24, b.fib.hops.addPeer(PUBLIC_A, PORT))
+  a.inside.inject(withHeaderSum(patched(TO_PEER, { 18: 3 })))
+  for (let round = 0; round < 100; round++) {
+    for (const [here, there, from] of [
+      [a, b, PUBLIC_A],
+      [b, a, PUBLIC_B],
+    ] as const) {
+      here.engine.breath()
+      for (const { bytes } of here.outside.drain())
+        there.outside.inject(bytes, endpoint4(from, PORT))
+      // The kernel would route what it is given by the TUN back to it.
+      for (const packet of here.inside.drain()) here.inside.inject(packet)
+    }
+  }
+  const sent = [a, b].map((host) => host.counters.packets(EGRESS, verdict.FORWARD))
+  t.same(sent, [1, 0])
+  t.equal(b.counters.packets(INGRESS, verdict.DROP_NOT_OUR_SUBNET), 1)
 })
 
 const unanswered: readonly { name: string; packet: Uint8Array }[] = [

@@ -36,7 +36,7 @@ export interface EngineOptions {
   readonly arena: Arena
   readonly inside: InsideDevice
   readonly outside: OutsidePort
-  /** Where ICMP errors to local senders leave. */
+  /** Where ICMP errors to senders leave. */
   readonly icmp: IcmpPort
   readonly fib: FibReader
   readonly hops: HopTable
@@ -126,6 +126,7 @@ export class Engine {
       fib,
       hops,
       encap,
+      icmp: this.icmp,
       counters,
       sums,
       mtu,

@@ -1,19 +1,21 @@
 /**
- * ICMP errors to local senders: which drops earn one, how many a sender gets, and building them.
+ * ICMP errors to the senders of dropped packets: which drops earn one, how many a sender gets, and
+ * building them.
  *
  * The rules are RFC 1812 §4.3.2: never about an ICMP error, a later fragment, a multicast or
  * broadcast destination or a source that is no single host (§4.3.2.7); as much of the packet as
  * fits 576 bytes is quoted (§4.3.2.3); precedence 6 (§4.3.2.5); rate-limited (§4.3.2.8).
  *
  * The messages leave by a raw socket, not by the TUN device: a packet with a local source address
- * that arrives on a device is a martian, and the kernel drops it.
+ * that arrives on a device is a martian, and the kernel drops it. The kernel routes them: to a local
+ * sender at once, to one behind a peer into the TUN device and so through the engine.
  */
 import type { Counters } from './counters.js'
 import { ICMP_FAILED, ICMP_LIMITED, ICMP_SENT } from './counters.js'
 import { NAME_SIZE, writeName } from './fib/nexthop.js'
 import type { Arena } from './packet/arena.js'
 import { Entries } from './packet/entries.js'
-import { DROP_NO_ROUTE, type Verdict } from './packet/verdict.js'
+import { DROP_NO_ROUTE, DROP_TTL, VERDICT_COUNT, type Verdict } from './packet/verdict.js'
 import * as icmpv4 from './wire/icmpv4.js'
 import * as ipv4 from './wire/ipv4.js'
 
@@ -34,6 +36,15 @@ const BUCKETS = 256
 const BURST = 10
 /** One more after this many milliseconds. */
 const REFILL_MS = 100
+
+/** What a drop earns: verdict, type, code. A drop that is not listed earns no error. */
+const EARNED: readonly (readonly [Verdict, number, number])[] = [
+  [DROP_NO_ROUTE, icmpv4.UNREACHABLE, icmpv4.NET_UNREACHABLE],
+  [DROP_TTL, icmpv4.TIME_EXCEEDED, icmpv4.TTL_IN_TRANSIT],
+]
+/** By verdict: type << 8 | code, −1 = no error. */
+const KIND_OF = new Int32Array(VERDICT_COUNT).fill(-1)
+for (const [verdict, type, code] of EARNED) KIND_OF[verdict] = (type << 8) | code
 
 /** Where errors are sent: a raw IPv4 socket with IP_HDRINCL, or a test's collector. */
 export interface IcmpPort {
@@ -72,13 +83,14 @@ export class IcmpErrors {
 
   /** Builds the error that a dropped packet earns, if it earns one. The packet has passed `ipv4.check`. */
   about(verdict: Verdict, at: number): void {
-    if (verdict !== DROP_NO_ROUTE || !this.mayAnswer(at)) return
+    const kind = KIND_OF[verdict] ?? -1
+    if (kind < 0 || !this.mayAnswer(at)) return
     const receiver = ipv4.src(this.arena.view, at)
     if (this.out.isFull() || !this.takeToken(receiver)) {
       this.counters.gauge(ICMP_LIMITED, 1)
       return
     }
-    this.build(icmpv4.UNREACHABLE, icmpv4.NET_UNREACHABLE, at, receiver)
+    this.build(kind >> 8, kind & 0xff, at, receiver)
   }
 
   /** Sends what was built. */

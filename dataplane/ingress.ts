@@ -10,6 +10,7 @@ import { INGRESS, READ, TRAIN_DATAGRAMS, TRAINS_RECEIVED, type Counters } from '
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
+import type { IcmpErrors } from './icmp.js'
 import type { IngressCheck } from './ingress-check.js'
 import type { Coalescer } from './offload/coalesce.js'
 import type { Sums } from './offload/sums.js'
@@ -34,6 +35,7 @@ export interface IngressParts {
   readonly fib: FibReader
   readonly hops: HopTable
   readonly encap: Encap
+  readonly icmp: IcmpErrors
   readonly counters: Counters
   /** MTU of the TUN device; longer inner packets are dropped. */
   readonly mtu: number
@@ -64,7 +66,7 @@ export interface Ingress {
  * views themselves.
  */
 export function createIngress(parts: IngressParts): Ingress {
-  const { arena, fib, hops, encap, counters, mtu, out, coalescer, sums, check } = parts
+  const { arena, fib, hops, encap, icmp, counters, mtu, out, coalescer, sums, check } = parts
   const { view, bytes } = arena
   const { headerLen, lowersTtl } = encap
   /** Sums of the batch's datagrams, one after another; beyond the last they count as not known. */
@@ -177,10 +179,13 @@ export function createIngress(parts: IngressParts): Ingress {
     lastFound = hop !== 0 && hops.isLocal(hop) ? FORWARD : DROP_NOT_OUR_SUBNET
   }
 
-  /** The receiving end takes its TTL too. */
+  /** The receiving end takes its TTL too, and tells the sender, who lives behind a peer, if it was the last. */
   function age(at: number): Verdict {
     if (!lowersTtl) return FORWARD
-    if (ipv4.ttl(view, at) <= 1) return DROP_TTL
+    if (ipv4.ttl(view, at) <= 1) {
+      icmp.about(DROP_TTL, at)
+      return DROP_TTL
+    }
     ipv4.decrementTtl(view, at)
     return FORWARD
   }

@@ -2,7 +2,7 @@
  * The engine with offloads, on devices in memory: super-packets in, trains in, and whatever is wrong
  * with them.
  */
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { EGRESS } from './counters.js'
 import * as flow from './flow-fixture.js'
 import { ACK, FIN, HOST_A, PSH, UDP } from './flow-fixture.js'
@@ -173,12 +173,19 @@ t.test('a super-packet that is dropped counts as one', async (t) => {
 })
 
 t.test('an ICMP error about a super-packet quotes its first segment', async (t) => {
-  const lost = { ...OUT, to: [10, 5, 3, 9], flags: ACK | PSH | FIN }
+  const cases = [
+    { verdict: 'drop_no_route', lost: { ...OUT, to: [10, 5, 3, 9], flags: ACK | PSH | FIN } },
+    { verdict: 'drop_ttl', lost: { ...OUT, ttl: 1, flags: ACK | PSH | FIN } },
+  ]
+  for (const { verdict, lost } of cases) checkQuotes(t, verdict, lost)
+})
+
+function checkQuotes(t: Test, verdict: string, lost: flow.PacketSpec): void {
   const quoteOf = (spec: flow.PacketSpec, size: number): Uint8Array => {
     const host = create()
     injectSuper(host, spec, size)
     host.engine.breath()
-    t.match(counted(host), { 'egress drop_no_route': 1 })
+    t.match(counted(host), { [`egress ${verdict}`]: 1 })
     const [error, ...more] = host.raw.drain()
     t.strictSame(more, [])
     t.strictSame(error?.to, endpoint4(0x0a050107, 0))
@@ -198,7 +205,7 @@ t.test('an ICMP error about a super-packet quotes its first segment', async (t) 
     hexes([flow.createPacket(single)]),
     'and a finished checksum',
   )
-})
+}
 
 t.test('a train is joined into one super-packet', async (t) => {
   const host = create()

@@ -51,7 +51,7 @@ export interface Fate {
   readonly delivered: readonly Uint8Array[]
   /** Datagrams sent to peers. */
   readonly sent: readonly SentDatagram[]
-  /** ICMP errors sent to the local sender: whole IP packets. */
+  /** ICMP errors sent to the sender: whole IP packets. */
   readonly icmp: readonly SentDatagram[]
 }
 

@@ -99,7 +99,7 @@ export class Summary {
 }
 
 interface Output {
-  /** `tun`, a peer's address and port, or `icmp` for an error to the local sender. */
+  /** `tun`, a peer's address and port, or `icmp` for an error to the sender. */
   readonly to: string
   readonly description: string
   readonly bytes: string
