@@ -5,13 +5,16 @@
  */
 import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES } from './counters.js'
+import type { Encap } from './encap/encap.js'
 import { flannelUdp } from './encap/flannel-udp.js'
+import { createVxlan } from './encap/vxlan.js'
 import { createEngineArena, Engine } from './engine.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { attachFibReader } from './fib/lpm.js'
-import { createHopTable } from './fib/nexthop.js'
+import { createHopTable, type HopTable } from './fib/nexthop.js'
 import { HostSet } from './host-set.js'
 import type { IngressCheckOptions, OnRefused } from './ingress-check.js'
+import type { Mac } from './mac.js'
 import { createMemoryPair, type MemoryPair } from './io/memory.js'
 import { native } from './native/native.js'
 import { NO_OFFLOAD, type OffloadOptions, type OnGivenUp } from './offload/offload.js'
@@ -29,6 +32,25 @@ export const SUBNET_A = createAddress('10.5.1.0')
 export const SUBNET_B = createAddress('10.5.2.0')
 export const PUBLIC_A = createAddress('172.30.0.11')
 export const PUBLIC_B = createAddress('172.30.0.12')
+export const MAC_A: Mac = { high: 0x0e00, low: 0x0000_000a }
+export const MAC_B: Mac = { high: 0x0e00, low: 0x0000_000b }
+export const VNI = 1
+
+/** The encapsulations that an engine may have. */
+export const ENCAPS = ['udp', 'vxlan'] as const
+export type EncapName = (typeof ENCAPS)[number]
+
+function createEncap(name: EncapName, mac: Mac, hops: HopTable): Encap {
+  return name === 'udp' ? flannelUdp : createVxlan({ vni: VNI, mac, hops })
+}
+
+/** What host A, or host B, puts before an IPv4 packet for the other one. */
+export function createPrefix(name: EncapName, fromB: boolean): Uint8Array {
+  if (name === 'udp') return new Uint8Array(0)
+  const [from, to] = fromB ? [0x0b, 0x0a] : [0x0a, 0x0b]
+  const macs = [0x0e, 0, 0, 0, 0, to, 0x0e, 0, 0, 0, 0, from]
+  return Uint8Array.from([8, 0, 0, 0, 0, 0, VNI, 0, ...macs, 8, 0])
+}
 
 /** Everything that a new kernel can do. */
 export const ALL_OFFLOADS: OffloadOptions = {
@@ -51,6 +73,7 @@ export interface TestHost extends MemoryPair {
 export interface TestHostOptions {
   /** Host B instead of host A. */
   readonly isB?: boolean
+  readonly encap?: EncapName
   readonly offload?: OffloadOptions
   readonly mtu?: number
   /** Packets that each device's queue holds. */
@@ -62,14 +85,26 @@ export interface TestHostOptions {
 }
 
 export function createTestHost(options: TestHostOptions = {}): TestHost {
-  const { isB = false, offload = NO_OFFLOAD, mtu = MTU, queueLen = 500 } = options
+  const {
+    isB = false,
+    encap: backend = 'udp',
+    offload = NO_OFFLOAD,
+    mtu = MTU,
+    queueLen = 500,
+  } = options
   const [own, other] = isB ? [SUBNET_B, SUBNET_A] : [SUBNET_A, SUBNET_B]
   const fib = createFib({ readers: 1, reserveBytes: 4 << 20, maxHops: 1 << 10 })
-  const arena = createEngineArena(mtu, flannelUdp, offload)
+  const hops = createHopTable(fib.shared)
+  const encap = createEncap(backend, isB ? MAC_B : MAC_A, hops)
+  const arena = createEngineArena(mtu, encap, offload)
   const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
   fib.writer.insert4(own, 24, fib.hops.addLocal())
-  fib.writer.insert4(other, 24, fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT))
+  fib.writer.insert4(
+    other,
+    24,
+    fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT, isB ? MAC_A : MAC_B),
+  )
   const hosts = new HostSet(1)
   hosts.add(isB ? PUBLIC_A : PUBLIC_B)
   const exceptions = options.ingressCheck?.exceptions ?? []
@@ -81,8 +116,8 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     outside: devices.outside,
     icmp: devices.raw,
     fib: attachFibReader(fib.shared, 0),
-    hops: createHopTable(fib.shared),
-    encap: flannelUdp,
+    hops,
+    encap,
     ingressCheck: {
       mode: options.ingressCheck?.mode ?? 'leases',
       hosts: attachFibReader(hosts.shared, 0),

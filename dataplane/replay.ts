@@ -55,7 +55,7 @@ export interface Fate {
   readonly icmp: readonly SentDatagram[]
 }
 
-/** Hops kept per table; a replay's tables are small, and every hop index costs 56 bytes. */
+/** Hops kept per table; a replay's tables are small, and every hop index costs 64 bytes. */
 const MAX_HOPS = 1 << 16
 /** Address space reserved for the table's nodes. */
 const RESERVE_BYTES = 64 << 20

@@ -12,7 +12,17 @@ import t from 'tap'
 import { describeCounters, DIRECTIONS } from './counters.js'
 import * as flow from './flow-fixture.js'
 import { ACK, CWR, DF, ECE, FIN, HOST_A, HOST_B, PSH, UDP, URG } from './flow-fixture.js'
-import { ALL_OFFLOADS, createTestHost, MTU, PORT, PUBLIC_A, type TestHost } from './host-fixture.js'
+import {
+  ALL_OFFLOADS,
+  createPrefix,
+  createTestHost,
+  type EncapName,
+  ENCAPS,
+  MTU,
+  PORT,
+  PUBLIC_A,
+  type TestHost,
+} from './host-fixture.js'
 import { datagramOf, packetOf } from './io/capture-frame.js'
 import { endpoint4 } from './io/endpoint.js'
 import { loadPcap } from './io/pcap.js'
@@ -41,8 +51,12 @@ const breathe = (host: TestHost): void => {
 }
 
 /** What host A sends when its kernel hands over these, whole or cut beforehand. */
-function sendFromA(given: readonly Given[], offload?: OffloadOptions) {
-  const host = createTestHost({ queueLen: QUEUE, ...(offload === undefined ? {} : { offload }) })
+function sendFromA(given: readonly Given[], encap: EncapName, offload?: OffloadOptions) {
+  const host = createTestHost({
+    encap,
+    queueLen: QUEUE,
+    ...(offload === undefined ? {} : { offload }),
+  })
   for (const { packet, size } of given) {
     const pieces = size === 0 ? [packet] : flow.createSegments(packet, size)
     if (offload === undefined) for (const piece of pieces) host.inside.inject(piece)
@@ -61,10 +75,12 @@ function sendFromA(given: readonly Given[], offload?: OffloadOptions) {
 function deliver(
   datagrams: readonly Uint8Array[],
   isB: boolean,
+  encap: EncapName,
   offload?: OffloadOptions,
   cuts: readonly number[] = [],
 ) {
   const host = createTestHost({
+    encap,
     isB,
     queueLen: QUEUE,
     ...(offload === undefined ? {} : { offload }),
@@ -131,22 +147,28 @@ const bytes = (packets: readonly Uint8Array[]): string =>
   JSON.stringify(packets.map((packet) => Buffer.from(packet).toString('hex')))
 
 /** Throws where the twins differ. Super-packets must all be carried: dropped ones count otherwise. */
-function compare(given: readonly Given[], offload: OffloadOptions, cuts: readonly number[]): void {
-  const plainA = sendFromA(given)
-  const fastA = sendFromA(given, offload)
+function compare(
+  given: readonly Given[],
+  encap: EncapName,
+  offload: OffloadOptions,
+  cuts: readonly number[],
+): void {
+  const plainA = sendFromA(given, encap)
+  const fastA = sendFromA(given, encap, offload)
   if (bytes(fastA.datagrams) !== bytes(plainA.datagrams)) throw new Error('host A sent other bytes')
   if (verdicts(fastA.host) !== verdicts(plainA.host)) throw new Error('host A counted otherwise')
-  compareDelivery(plainA.datagrams, offload, cuts)
+  compareDelivery(plainA.datagrams, encap, offload, cuts)
 }
 
 function compareDelivery(
   datagrams: readonly Uint8Array[],
+  encap: EncapName,
   offload: OffloadOptions,
   cuts: readonly number[],
   isB = true,
 ): number {
-  const plain = deliver(datagrams, isB)
-  const fast = deliver(datagrams, isB, offload, cuts)
+  const plain = deliver(datagrams, isB, encap)
+  const fast = deliver(datagrams, isB, encap, offload, cuts)
   if (flows(fast.packets) !== flows(plain.packets)) throw new Error('delivered otherwise')
   if (verdicts(fast.host) !== verdicts(plain.host)) throw new Error('counted otherwise')
   return fast.written
@@ -223,13 +245,14 @@ t.test('random traffic', async (t) => {
   fc.assert(
     fc.property(
       fc.array(step, { minLength: 1, maxLength: 60 }),
+      fc.constantFrom(...ENCAPS),
       fc.constantFrom(...kernels),
       fc.array(fc.nat(200), { maxLength: 10 }),
-      (steps, offload, cuts) => {
-        compare(createTraffic(steps), offload, cuts)
+      (steps, encap, offload, cuts) => {
+        compare(createTraffic(steps), encap, offload, cuts)
       },
     ),
-    { seed, numRuns: 120 },
+    { seed, numRuns: 240 },
   )
 })
 
@@ -241,10 +264,12 @@ t.test('four bulk flows, interleaved', async (t) => {
     odd: n % 9 === 8 ? { flags: ACK | PSH } : {},
     damage: null,
   }))
-  for (const offload of kernels) compare(createTraffic(steps), offload, [])
-  const { datagrams } = sendFromA(createTraffic(steps))
-  const written = compareDelivery(datagrams, ALL_OFFLOADS, [])
-  t.ok(written < datagrams.length / 5, `${written} writes for ${datagrams.length} packets`)
+  for (const encap of ENCAPS) {
+    for (const offload of kernels) compare(createTraffic(steps), encap, offload, [])
+    const { datagrams } = sendFromA(createTraffic(steps), encap)
+    const written = compareDelivery(datagrams, encap, ALL_OFFLOADS, [])
+    t.ok(written < datagrams.length / 5, `${encap}: ${written} writes of ${datagrams.length}`)
+  }
 })
 
 /** All IP packets of a capture whose outer headers, if any, are taken off. */
@@ -260,25 +285,37 @@ async function recorded(path: string, isOuter: boolean): Promise<Uint8Array[]> {
   })
 }
 
+/** Inner packets as the other host's datagrams. */
+function wrapped(packets: readonly Uint8Array[], encap: EncapName, fromB: boolean): Uint8Array[] {
+  const prefix = createPrefix(encap, fromB)
+  return packets.map((packet) => new Uint8Array(Buffer.concat([prefix, packet])))
+}
+
 const cases = createRootPath('fixtures', 'cases')
 for (const name of readdirSync(cases).filter((entry) => /^\d/.test(entry))) {
-  t.test(`recorded: ${name}`, async (t) => {
-    const out = await recorded(join(cases, name, 'tun-in.pcap'), false)
-    const into = await recorded(join(cases, name, 'udp-in.pcap'), true)
-    t.ok(out.length + into.length > 10)
-    for (const offload of kernels) {
-      const given = out.map((packet) => ({ packet, size: 0 }))
-      compare(given, offload, [])
-      t.strictSame(sendFromA(given, offload).icmp, sendFromA(given).icmp)
-      for (const cuts of [[], [1, 2, 3], [5, 9, 11]]) {
-        for (const isB of [true, false]) compareDelivery(into, offload, cuts, isB)
+  for (const encap of ENCAPS) {
+    t.test(`recorded: ${name}, ${encap}`, async (t) => {
+      const out = await recorded(join(cases, name, 'tun-in.pcap'), false)
+      const into = await recorded(join(cases, name, 'udp-in.pcap'), true)
+      t.ok(out.length + into.length > 10)
+      for (const offload of kernels) {
+        const given = out.map((packet) => ({ packet, size: 0 }))
+        compare(given, encap, offload, [])
+        t.strictSame(sendFromA(given, encap, offload).icmp, sendFromA(given, encap).icmp)
+        for (const cuts of [[], [1, 2, 3], [5, 9, 11]]) {
+          for (const isB of [true, false]) {
+            compareDelivery(wrapped(into, encap, !isB), encap, offload, cuts, isB)
+          }
+        }
       }
-    }
-  })
+    })
+  }
 }
 
 t.test('the largest single packet', async () => {
   const payload = flow.createPayload(MTU - 40)
   const packet = flow.createPacket({ from: HOST_A, to: HOST_B, payload })
-  for (const offload of kernels) compare([{ packet, size: 0 }], offload, [])
+  for (const encap of ENCAPS) {
+    for (const offload of kernels) compare([{ packet, size: 0 }], encap, offload, [])
+  }
 })

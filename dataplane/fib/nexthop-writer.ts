@@ -4,12 +4,16 @@
  * The order of things keeps readers safe. A hop is complete before a route can name it, because the
  * route's publication comes later in the same thread; and it is retired after its routes are gone.
  */
+import type { Mac } from '../mac.js'
 import type { GraceList } from './grace-writer.js'
 import type { FibShared } from './layout.js'
 import { FAMILY_LOCAL, HOP_COLUMNS, HOP_COLUMN_COUNT, NAME_SIZE, writeName } from './nexthop.js'
 
 /** How long `add…` waits for readers before it calls the table full. */
 const PATIENCE_MS = 100
+
+/** MAC address of hops that have none. */
+const NO_MAC: Mac = { high: 0, low: 0 }
 
 /** Bytes of the two memories that so many hops take. */
 export function hopBytes(capacity: number): { readonly hops: number; readonly names: number } {
@@ -39,10 +43,11 @@ export class HopWriter {
    * Adds a peer.
    * @param address  outer address: int32 or uint32 for IPv4, 16 bytes for IPv6
    * @param port     UDP port, 1..65535
+   * @param mac      MAC address of its VTEP, for an encapsulation that has them
    * @returns        its hop index, at least 1
    * @throws RangeError for an address or port that is none, or when all indices are in use
    */
-  addPeer(address: number | Uint8Array, port: number): number {
+  addPeer(address: number | Uint8Array, port: number, mac: Mac = NO_MAC): number {
     if (!Number.isInteger(port) || port < 1 || port > 65535) {
       throw new RangeError(`UDP port ${String(port)} is not within 1..65535`)
     }
@@ -50,7 +55,7 @@ export class HopWriter {
       if (!Number.isInteger(address) || address < -0x80000000 || address > 0xffffffff) {
         throw new RangeError(`${String(address)} is not the bits of an IPv4 address`)
       }
-      return this.write(4, port, address | 0, 0, 0, 0)
+      return this.write(4, port, address | 0, 0, 0, 0, mac)
     }
     if (address.length !== 16) {
       throw new RangeError(`an IPv6 address has 16 bytes, not ${String(address.length)}`)
@@ -63,6 +68,7 @@ export class HopWriter {
       view.getInt32(4),
       view.getInt32(8),
       view.getInt32(12),
+      mac,
     )
   }
 
@@ -71,7 +77,7 @@ export class HopWriter {
    * @throws RangeError when all indices are in use
    */
   addLocal(): number {
-    return this.write(FAMILY_LOCAL, 0, 0, 0, 0, 0)
+    return this.write(FAMILY_LOCAL, 0, 0, 0, 0, 0, NO_MAC)
   }
 
   /**
@@ -103,6 +109,7 @@ export class HopWriter {
     word1: number,
     word2: number,
     word3: number,
+    mac: Mac,
   ): number {
     const hop = this.take()
     this.column(HOP_COLUMNS.FAMILY, hop, family)
@@ -111,6 +118,8 @@ export class HopWriter {
     this.column(HOP_COLUMNS.ADDRESS + 1, hop, word1)
     this.column(HOP_COLUMNS.ADDRESS + 2, hop, word2)
     this.column(HOP_COLUMNS.ADDRESS + 3, hop, word3)
+    this.column(HOP_COLUMNS.MAC_HIGH, hop, mac.high)
+    this.column(HOP_COLUMNS.MAC_LOW, hop, mac.low)
     const at = hop * NAME_SIZE
     if (family === FAMILY_LOCAL) this.names.fill(0, at, at + NAME_SIZE)
     else writeName(this.names, at, family, word0, word1, word2, word3, port)

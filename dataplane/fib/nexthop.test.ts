@@ -25,6 +25,14 @@ t.test('columns and socket addresses', (t) => {
   const hops = createHopTable(shared)
   t.same([four, six, local], [1, 2, 3], 'indices begin with 1')
 
+  const vtep = writer.addPeer(0xc0000203, 8472, { high: 0xc6d2, low: 0x826f8f44 | 0 })
+  t.same([hops.macHigh(vtep), hops.macLow(vtep)], [0xc6d2, 0x826f8f44 | 0])
+  t.same([hops.macHigh(four), hops.macLow(four)], [0, 0], 'none given')
+  writer.retire(vtep)
+  t.equal(writer.addPeer(0xc0000203, 8472), vtep)
+  t.same([hops.macHigh(vtep), hops.macLow(vtep)], [0, 0], 'not that of the hop before')
+  writer.retire(vtep)
+
   t.notOk(hops.isLocal(four))
   t.equal(hops.family(four), 4)
   t.equal(hops.port(four), 8285)

@@ -31,8 +31,10 @@ const IS_LITTLE_ENDIAN = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1
 const FAMILY = 0
 const PORT = 1
 const ADDRESS = 2
-export const HOP_COLUMNS = { FAMILY, PORT, ADDRESS } as const
-export const HOP_COLUMN_COUNT = 6
+const MAC_HIGH = 6
+const MAC_LOW = 7
+export const HOP_COLUMNS = { FAMILY, PORT, ADDRESS, MAC_HIGH, MAC_LOW } as const
+export const HOP_COLUMN_COUNT = 8
 
 /** Family of a hop that is no peer: the own subnet. */
 export const FAMILY_LOCAL = 0
@@ -65,6 +67,14 @@ export class HopTable {
   /** Word 0..3 of the outer address, int32, host order, most significant first; IPv4 has word 0 only. */
   addressWord(hop: number, word: number): number {
     return this.columns[(ADDRESS + word) * this.capacity + hop] ?? 0
+  }
+  /** Upper 16 bits of the MAC address of the peer's VTEP; 0 for a peer without one. */
+  macHigh(hop: number): number {
+    return this.columns[MAC_HIGH * this.capacity + hop] ?? 0
+  }
+  /** Lower 32 bits of it, int32. */
+  macLow(hop: number): number {
+    return this.columns[MAC_LOW * this.capacity + hop] ?? 0
   }
   /** Byte offset of the hop's name in `names`. */
   name(hop: number): number {

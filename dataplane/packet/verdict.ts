@@ -30,6 +30,13 @@ export const VERDICTS = [
   ['drop_source_unknown', 'a packet from outside comes from a host that holds no lease'],
   ['drop_source_forged', 'the source of a packet from outside is leased to another host'],
   ['drop_source_outside', 'no lease covers the source of a packet from outside (strict check)'],
+  ['drop_vxlan_truncated', 'fewer bytes than the VXLAN and Ethernet headers have'],
+  ['drop_vxlan_flags', 'the VXLAN header says that it has no network identifier (I flag)'],
+  ['drop_vxlan_vni', 'the network identifier (VNI) of a VXLAN datagram is not ours'],
+  ['drop_vxlan_group', 'a broadcast or multicast frame in VXLAN, which has no use here'],
+  ['drop_vxlan_mac', 'the inner frame is for the MAC address of another VTEP'],
+  ['drop_vxlan_vlan', 'the inner frame has a VLAN tag'],
+  ['drop_vxlan_ethertype', 'the inner frame holds no IP packet, or not of the version it says'],
 ] as const
 
 /** Name of a verdict, as counters and documents show it. */
@@ -59,6 +66,13 @@ export const DROP_GSO_MALFORMED = 17
 export const DROP_SOURCE_UNKNOWN = 18
 export const DROP_SOURCE_FORGED = 19
 export const DROP_SOURCE_OUTSIDE = 20
+export const DROP_VXLAN_TRUNCATED = 21
+export const DROP_VXLAN_FLAGS = 22
+export const DROP_VXLAN_VNI = 23
+export const DROP_VXLAN_GROUP = 24
+export const DROP_VXLAN_MAC = 25
+export const DROP_VXLAN_VLAN = 26
+export const DROP_VXLAN_ETHERTYPE = 27
 
 /** How many verdicts there are. */
 export const VERDICT_COUNT = VERDICTS.length

@@ -1,0 +1,145 @@
+/**
+ * The kernel's own VXLAN device as the judge, programmed as flannel programs it, in a network
+ * namespace of this test's own (the file starts itself again inside). The underlay is a TUN, so that
+ * what the device sends can be read there and what is written there arrives at the device:
+ *
+ *     inside TUN ── forwarding ── flannel.1 ── outside TUN
+ *
+ *  - The kernel sends for an inner packet what our host sends for it, byte for byte behind the outer
+ *    UDP header.
+ *  - The kernel delivers what our host sends.
+ */
+import { spawnSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import * as flow from '../flow-fixture.js'
+import { ACK, PSH, UDP } from '../flow-fixture.js'
+import { createTestHost, MAC_A, MAC_B } from '../host-fixture.js'
+import { openTun, TunDevice } from '../io/tun-device.js'
+import { formatMac } from '../mac.js'
+import { native } from '../native/native.js'
+import { createArena } from '../packet/arena.js'
+import { Batch } from '../packet/batch.js'
+import { Entries } from '../packet/entries.js'
+import * as ipv4 from '../wire/ipv4.js'
+
+if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
+  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
+  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
+  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
+}
+const { default: t } = await import('tap')
+
+function ip(line: string, program = 'ip'): void {
+  const run = spawnSync(program, line.split(' '), { encoding: 'utf8' })
+  if (run.status !== 0) throw new Error(`${program} ${line}: ${run.stderr}`)
+}
+const set = (path: string, value: string): void => {
+  writeFileSync(`/proc/sys/net/${path}`, value)
+}
+
+const PORT = 8472
+const OUTER_HEADERS = 28
+const ROWS = 64
+const SLOT = 2048
+const arena = createArena(new ArrayBuffer((ROWS + 1) * SLOT))
+const batch = new Batch(arena, 0, ROWS, SLOT)
+const inside = new TunDevice(openTun({ name: 'hdlin' }), arena)
+const outside = new TunDevice(openTun({ name: 'hdlout' }), arena)
+
+set('ipv4/ip_forward', '1')
+// The kernel is host A: 10.5.1.0/24, 172.30.0.11, and B is its peer.
+ip('link add flannel.1 type vxlan id 1 dev hdlout local 172.30.0.11 dstport 8472 nolearning')
+ip(`link set flannel.1 address ${formatMac(MAC_A)} mtu 1450`)
+for (const name of ['hdlin', 'hdlout', 'flannel.1']) {
+  set(`ipv6/conf/${name}/addr_gen_mode`, '1')
+  set(`ipv4/conf/${name}/rp_filter`, '0')
+  ip(`link set ${name} up`)
+}
+set('ipv4/conf/all/rp_filter', '0')
+ip('address add 172.30.0.11/24 dev hdlout')
+ip('address add 10.5.1.0/32 dev flannel.1')
+ip('route add 10.5.1.0/24 dev hdlin')
+ip(`neigh add 10.5.2.0 lladdr ${formatMac(MAC_B)} dev flannel.1 nud permanent`)
+ip(`fdb add ${formatMac(MAC_B)} dev flannel.1 dst 172.30.0.12 self permanent`, 'bridge')
+ip('route add 10.5.2.0/24 via 10.5.2.0 dev flannel.1 onlink')
+
+/** Packets that a device gets until nothing comes any more. */
+function drain(device: TunDevice): Uint8Array[] {
+  const packets: Uint8Array[] = []
+  const events = new Int32Array(1)
+  while (native.wait(Int32Array.of(device.fd), events, 0, packets.length === 0 ? 1000 : 50) !== 0) {
+    batch.rewind()
+    device.read(batch)
+    for (let row = 0; row < batch.count; row++) {
+      packets.push(arena.bytes.slice(batch.at(row), batch.at(row) + batch.len(row)))
+    }
+  }
+  return packets
+}
+
+function write(device: TunDevice, packet: Uint8Array): void {
+  const entries = new Entries(1)
+  const at = ROWS * SLOT
+  arena.bytes.set(packet, at)
+  entries.add(at, packet.length, -1, packet.length)
+  device.write(entries)
+  if (entries.result(0) !== 0) throw new Error(`errno ${entries.result(0)}`)
+}
+
+const FROM_A = { from: flow.HOST_A, to: flow.HOST_B }
+const FROM_B = { from: flow.HOST_B, to: flow.HOST_A }
+const specs: readonly flow.PacketSpec[] = [
+  { protocol: UDP, payload: [] },
+  { protocol: UDP, payload: [1] },
+  { protocol: UDP, payload: flow.createPayload(1422) },
+  { flags: ACK | PSH, payload: flow.createPayload(1410), fragment: 0, tos: 0 },
+  { flags: ACK, payload: [] },
+  { options: [148, 4, 0, 0], payload: flow.createPayload(99), ttl: 3 },
+  { fragment: 0x2000, payload: flow.createPayload(480) },
+]
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
+const MTU = 1450
+
+t.test('the kernel and we send the same frames', async (t) => {
+  for (const spec of specs) {
+    const packet = { ...FROM_A, ttl: 64, ...spec }
+    write(inside, flow.createPacket(packet))
+    const [outer, ...more] = drain(outside)
+    t.same(more, [])
+    const host = createTestHost({ encap: 'vxlan', mtu: MTU })
+    // The kernel forwards, and then hands the packet to us.
+    host.inside.inject(flow.createPacket({ ...packet, ttl: packet.ttl - 1 }))
+    host.engine.breath()
+    const [sent] = host.outside.drain()
+    t.equal(
+      hex(outer!.subarray(OUTER_HEADERS)),
+      hex(sent!.bytes),
+      JSON.stringify(spec).slice(0, 60),
+    )
+    const view = new DataView(outer!.buffer)
+    t.equal(ipv4.protocol(view, 0), UDP)
+    t.equal(view.getUint16(22), PORT, 'destination port')
+  }
+})
+
+t.test('the kernel delivers what we send', async (t) => {
+  for (const spec of specs) {
+    const packet = { ...FROM_B, ttl: 64, ...spec }
+    const host = createTestHost({ encap: 'vxlan', mtu: MTU, isB: true })
+    host.inside.inject(flow.createPacket(packet))
+    host.engine.breath()
+    const [sent] = host.outside.drain()
+    write(
+      outside,
+      flow.createPacket({
+        from: [172, 30, 0, 12],
+        to: [172, 30, 0, 11],
+        protocol: UDP,
+        ports: [50_000, PORT],
+        payload: Array.from(sent!.bytes),
+      }),
+    )
+    const delivered = drain(inside).map(hex)
+    t.same(delivered, [hex(flow.createPacket({ ...packet, ttl: packet.ttl - 1 }))])
+  }
+})
