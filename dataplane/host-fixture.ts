@@ -105,7 +105,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     24,
     fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT, isB ? MAC_A : MAC_B),
   )
-  const hosts = new HostSet(1)
+  const hosts = new HostSet(1, 4 << 20)
   hosts.add(isB ? PUBLIC_A : PUBLIC_B)
   const exceptions = options.ingressCheck?.exceptions ?? []
   for (const { from } of exceptions) hosts.add(from)

@@ -5,7 +5,7 @@
 import type { FibShared } from './fib/layout.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 
-/** Address space for its nodes; only what is used is memory. */
+/** Address space by default: for some ten thousand hosts; only what is used is memory. */
 const RESERVE_BYTES = 64 << 20
 
 export class HostSet {
@@ -14,9 +14,12 @@ export class HostSet {
   /** How often each address, as int32, was added and not removed. */
   private readonly uses = new Map<number, number>()
 
-  /** @param readers  threads that ask */
-  constructor(readers: number) {
-    this.fib = createFib({ readers, reserveBytes: RESERVE_BYTES, maxHops: 2 })
+  /**
+   * @param readers       threads that ask
+   * @param reserveBytes  address space for the table
+   */
+  constructor(readers: number, reserveBytes = RESERVE_BYTES) {
+    this.fib = createFib({ readers, reserveBytes, maxHops: 2 })
     this.present = this.fib.hops.addLocal()
   }
 
