@@ -4,7 +4,7 @@ import { describeRefusal } from './refusal.js'
 
 t.test('the line names host, source, reason and remedy', async (t) => {
   const from = 0xac1e000d | 0
-  const source = 0x0a050209
+  const source = [0x0a050209]
   const reasons: readonly [number, RegExp][] = [
     [verdict.DROP_SOURCE_FORGED, /\(drop_source_forged\): that source is leased to another host/],
     [verdict.DROP_SOURCE_UNKNOWN, /\(drop_source_unknown\): that host holds no lease/],
@@ -16,4 +16,8 @@ t.test('the line names host, source, reason and remedy', async (t) => {
     t.match(line, reason)
     t.match(line, '--ingress-allow=10.5.2.9/32=172.30.0.13')
   }
+  const six = [0xfd050002 | 0, 0, 0, 9]
+  const line = describeRefusal({ verdict: verdict.DROP_SOURCE_FORGED, from, source: six })
+  t.match(line, 'with source fd05:2::9 (drop_source_forged)')
+  t.notMatch(line, '--ingress-allow', 'which is for IPv4')
 })

@@ -118,6 +118,7 @@ function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | 
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    hasIpv6: false,
     ingressCheck: { mode: 'leases', hosts: attachFibReader(hosts.shared, 0), exceptions: [] },
     offload,
     sums: native,

@@ -101,6 +101,7 @@ async function run(folder: string): Promise<Output> {
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    hasIpv6: false,
     ingressCheck: NO_INGRESS_CHECK,
     offload: NO_OFFLOAD,
     sums: createPlainSums(),

@@ -204,6 +204,7 @@ export class Dataplane {
       counters: at(this.counters, queue).memory,
       control: this.control,
       mtu,
+      hasIpv6: false,
       localAddress,
       busyPollUs: this.busyPollUs,
     }

@@ -28,6 +28,7 @@ import type { Entries } from './packet/entries.js'
 import { VNET_HDR_LEN } from './packet/layout.js'
 import {
   DROP_GSO_MALFORMED,
+  DROP_IPV6_TRUNCATED,
   DROP_IPV6_UNSUPPORTED,
   DROP_LOOP,
   DROP_NO_ROUTE,
@@ -37,6 +38,7 @@ import {
   type Verdict,
 } from './packet/verdict.js'
 import * as ipv4 from './wire/ipv4.js'
+import * as ipv6 from './wire/ipv6.js'
 import * as vnethdr from './wire/vnethdr.js'
 
 export interface EgressParts {
@@ -54,6 +56,8 @@ export interface EgressParts {
   readonly sums: Sums
   /** Whether a virtio-net header stands before each packet. */
   readonly hasVnet: boolean
+  /** Whether the network has IPv6. */
+  readonly hasIpv6: boolean
 }
 
 /** Takes the batches of the TUN device, one at a time. */
@@ -73,11 +77,15 @@ export interface Egress {
  * views themselves.
  */
 export function createEgress(parts: EgressParts): Egress {
-  const { arena, fib, hops, encap, icmp, counters, out, runs, segmenter, sums, hasVnet } = parts
+  const { arena, fib, hops, encap, icmp, counters, out, runs, segmenter, sums, hasVnet, hasIpv6 } =
+    parts
   const { view, bytes } = arena
   const { headerLen, lowersTtl } = encap
   let row = 0
   let hop = 0
+  /** Whether the packet at hand is IPv6, and whether its super-packet is TCP. */
+  let isV6 = false
+  let isTcp = false
   /** Segments of the super-packet at hand, and those that are staged already. */
   let segments = 0
   let segment = 0
@@ -105,14 +113,13 @@ export function createEgress(parts: EgressParts): Egress {
     if (verdict === FORWARD) verdict = age(at)
     if (verdict === FORWARD) verdict = finish(at)
     if (verdict !== FORWARD) return verdict
-    if (segments > 0) countSuper(at)
-    else stage(at, ipv4.totalLen(view, at))
+    if (segments > 0) countSuper()
+    else stage(at, totalLen(at))
     return FORWARD
   }
 
   /** Read as one packet, sent as many: each of them is accounted for. */
-  function countSuper(at: number): void {
-    const isTcp = ipv4.protocol(view, at) === ipv4.PROTO_TCP
+  function countSuper(): void {
     counters.gauge(READ + EGRESS, segments - 1)
     counters.gauge(isTcp ? TSO_CUT : USO_CUT, 1)
     counters.gauge(isTcp ? TSO_PACKETS : USO_PACKETS, segments)
@@ -121,13 +128,20 @@ export function createEgress(parts: EgressParts): Egress {
   /** Is it a packet that this backend carries? The only check on the way out; later reads rely on it. */
   function classify(at: number, len: number): Verdict {
     if (len === 0) return DROP_NOT_IP
-    if (ipv4.version(view, at) === 6) return DROP_IPV6_UNSUPPORTED
-    return ipv4.check(view, at, len)
+    isV6 = ipv4.version(view, at) === 6
+    if (!isV6) return ipv4.check(view, at, len)
+    if (!hasIpv6) return DROP_IPV6_UNSUPPORTED
+    return ipv6.check(view, at, len) === ipv6.OK ? FORWARD : DROP_IPV6_TRUNCATED
+  }
+
+  /** Bytes of the packet by its header. */
+  function totalLen(at: number): number {
+    return isV6 ? ipv6.totalLen(view, at) : ipv4.totalLen(view, at)
   }
 
   /** Where to? Leaves the next hop in `hop`. */
   function route(at: number): Verdict {
-    hop = fib.lookup4(ipv4.dst(view, at))
+    hop = isV6 ? fib.lookup6(view, at + ipv6.DST_AT) : fib.lookup4(ipv4.dst(view, at))
     if (hop === 0) {
       reportLost(DROP_NO_ROUTE, at)
       return DROP_NO_ROUTE
@@ -143,17 +157,18 @@ export function createEgress(parts: EgressParts): Egress {
     if (finish(at) !== FORWARD) return
     if (segments > 0) segmenter.keepFirst()
     segments = 0
-    icmp.about(verdict, at)
+    if (!isV6) icmp.about(verdict, at)
   }
 
   /** flannel's proxy takes one TTL at each end; a packet whose last it would take ends here. */
   function age(at: number): Verdict {
     if (!lowersTtl) return FORWARD
-    if (ipv4.ttl(view, at) <= 1) {
+    if ((isV6 ? ipv6.hopLimit(view, at) : ipv4.ttl(view, at)) <= 1) {
       reportLost(DROP_TTL, at)
       return DROP_TTL
     }
-    ipv4.decrementTtl(view, at)
+    if (isV6) ipv6.decrementHopLimit(view, at)
+    else ipv4.decrementTtl(view, at)
     return FORWARD
   }
 
@@ -165,14 +180,15 @@ export function createEgress(parts: EgressParts): Egress {
     segments = 0
     segment = 0
     if (!hasVnet) return FORWARD
-    const len = ipv4.totalLen(view, at)
+    const len = totalLen(at)
     const vnet = at - VNET_HDR_LEN
     const gso = vnethdr.gsoType(view, vnet)
     if (gso === vnethdr.GSO_NONE) {
       return finishChecksum(at, len, vnet) ? FORWARD : DROP_GSO_MALFORMED
     }
-    if (gso !== vnethdr.GSO_TCPV4 && gso !== vnethdr.GSO_UDP_L4) return DROP_GSO_MALFORMED
-    segments = segmenter.begin(at, len, vnethdr.gsoSize(view, vnet), gso === vnethdr.GSO_TCPV4)
+    isTcp = gso === (isV6 ? vnethdr.GSO_TCPV6 : vnethdr.GSO_TCPV4)
+    if (!isTcp && gso !== vnethdr.GSO_UDP_L4) return DROP_GSO_MALFORMED
+    segments = segmenter.begin(at, len, vnethdr.gsoSize(view, vnet), isTcp)
     return segments === 0 ? DROP_GSO_MALFORMED : FORWARD
   }
 

@@ -32,6 +32,7 @@ export interface EngineSetup {
   readonly counters: ArrayBufferLike
   readonly control: SharedArrayBuffer
   readonly mtu: number
+  readonly hasIpv6: boolean
   /** Base address of the own subnet, address bits. */
   readonly localAddress: number
   readonly busyPollUs: number

@@ -44,6 +44,7 @@ const engine = new Engine({
   mtu: setup.mtu,
   localAddress: setup.localAddress,
   now: () => performance.now(),
+  hasIpv6: setup.hasIpv6,
   ingressCheck: { ...setup.ingressCheck, hosts: attachFibReader(setup.hosts, setup.reader) },
   onGivenUp: (offload, errno) => {
     tell({ kind: 'given-up', offload, errno })

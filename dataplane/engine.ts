@@ -46,6 +46,8 @@ export interface EngineOptions {
   readonly counters: Counters
   /** MTU of the TUN device, bytes. */
   readonly mtu: number
+  /** Whether the network has IPv6. */
+  readonly hasIpv6: boolean
   /** Who may send packets with which sources. */
   readonly ingressCheck: IngressCheckOptions
   /** Address bits of the own subnet's base address, from which ICMP errors come. */
@@ -120,6 +122,7 @@ export class Engine {
       runs: this.runs,
       segmenter: this.segmenter,
       hasVnet: offload.hasVnet,
+      hasIpv6: options.hasIpv6,
     })
     this.ingress = createIngress({
       arena,
@@ -133,6 +136,7 @@ export class Engine {
       out: toInside,
       coalescer,
       check: this.check,
+      hasIpv6: options.hasIpv6,
     })
     const onGivenUp = options.onGivenUp ?? ignore
     const { inside, outside } = options

@@ -30,6 +30,9 @@ export const MTU = 1472
 export const PORT = 8285
 export const SUBNET_A = createAddress('10.5.1.0')
 export const SUBNET_B = createAddress('10.5.2.0')
+/** fd05:0:1::/64 and fd05:0:2::/64. */
+export const SUBNET6_A = Uint8Array.of(0xfd, 5, 0, 1, ...new Uint8Array(12))
+export const SUBNET6_B = Uint8Array.of(0xfd, 5, 0, 2, ...new Uint8Array(12))
 export const PUBLIC_A = createAddress('172.30.0.11')
 export const PUBLIC_B = createAddress('172.30.0.12')
 export const MAC_A: Mac = { high: 0x0e00, low: 0x0000_000a }
@@ -75,6 +78,8 @@ export interface TestHostOptions {
   readonly isB?: boolean
   readonly encap?: EncapName
   readonly offload?: OffloadOptions
+  /** Default false; the routes for IPv6 are there all the same. */
+  readonly hasIpv6?: boolean
   readonly mtu?: number
   /** Packets that each device's queue holds. */
   readonly queueLen?: number
@@ -100,11 +105,11 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
   const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
   fib.writer.insert4(own, 24, fib.hops.addLocal())
-  fib.writer.insert4(
-    other,
-    24,
-    fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT, isB ? MAC_A : MAC_B),
-  )
+  const peer = fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT, isB ? MAC_A : MAC_B)
+  fib.writer.insert4(other, 24, peer)
+  const [own6, other6] = isB ? [SUBNET6_B, SUBNET6_A] : [SUBNET6_A, SUBNET6_B]
+  fib.writer.insert6(own6, 64, fib.hops.addLocal())
+  fib.writer.insert6(other6, 64, peer)
   const hosts = new HostSet(1, 4 << 20)
   hosts.add(isB ? PUBLIC_A : PUBLIC_B)
   const exceptions = options.ingressCheck?.exceptions ?? []
@@ -118,6 +123,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     fib: attachFibReader(fib.shared, 0),
     hops,
     encap,
+    hasIpv6: options.hasIpv6 ?? false,
     ingressCheck: {
       mode: options.ingressCheck?.mode ?? 'leases',
       hosts: attachFibReader(hosts.shared, 0),

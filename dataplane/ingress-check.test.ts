@@ -159,7 +159,7 @@ t.test('a refusal is told of once in ten seconds, with who sent what', async (t)
   for (let i = 0; i < 5; i++) judge(host, PUBLIC_C, '10.5.2.9')
   judge(host, STRANGER, '10.5.3.1')
   const first = { verdict: verdict.DROP_SOURCE_FORGED, from: PUBLIC_C }
-  t.same(told, [{ ...first, source: createAddress('10.5.2.9') }])
+  t.same(told, [{ ...first, source: [createAddress('10.5.2.9')] }])
   host.advance(10_000)
   judge(host, STRANGER, '10.5.3.1')
   t.equal(told.length, 2)

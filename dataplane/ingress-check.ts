@@ -27,6 +27,7 @@ import {
   type Verdict,
 } from './packet/verdict.js'
 import * as ipv4 from './wire/ipv4.js'
+import * as ipv6 from './wire/ipv6.js'
 
 /** How much is checked. */
 export const INGRESS_CHECKS = ['leases', 'strict', 'off'] as const
@@ -50,9 +51,10 @@ export interface IngressCheckOptions {
 /** A packet that was refused, for the log. */
 export interface Refusal {
   readonly verdict: Verdict
-  /** Outer and inner source, IPv4 address bits. */
+  /** Outer source, IPv4 address bits. */
   readonly from: number
-  readonly source: number
+  /** Inner source: one word of address bits for IPv4, four for IPv6, most significant first. */
+  readonly source: readonly number[]
 }
 
 /** Told of a refused packet now and then, never of each. */
@@ -68,6 +70,8 @@ export interface IngressCheck {
   take(batch: Batch, row: number): void
   /** Whether that host may send an IPv4 packet, which has passed `ipv4.check`. */
   verdict4(at: number): Verdict
+  /** The same for an IPv6 packet, which has passed `ipv6.check`. */
+  verdict6(at: number): Verdict
 }
 
 export interface IngressCheckParts {
@@ -95,36 +99,71 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
   /** Whether `found` is about `source` and `host`: neighbours share theirs. */
   let isFound = false
   let source = 0
+  const source6 = new Int32Array(4)
+  let isFound6 = false
   let found: Verdict = FORWARD
   let isOutside = false
 
   function tick(nowMs: number): void {
     now = nowMs
-    isFound = false
+    forget()
   }
 
   function take(batch: Batch, row: number): void {
     const from = batch.source(row, 0)
     if (from === host) return
     host = from
+    forget()
+  }
+
+  function forget(): void {
     isFound = false
+    isFound6 = false
   }
 
   function verdict4(at: number): Verdict {
     if (mode === 'off') return FORWARD
     const src = ipv4.src(view, at)
-    if (!isFound || src !== source) judge(src)
+    if (!isFound || src !== source) {
+      judge(fib.lookup4(src), isExcepted(src))
+      isFound = true
+      isFound6 = false
+      source = src
+    }
+    return answer()
+  }
+
+  function verdict6(at: number): Verdict {
+    if (mode === 'off') return FORWARD
+    if (!isFound6 || !isSource6(at)) {
+      judge(fib.lookup6(view, at + ipv6.SRC_AT), false)
+      isFound6 = true
+      isFound = false
+      for (let word = 0; word < 4; word++) source6[word] = ipv6.srcWord(view, at, word)
+    }
+    return answer()
+  }
+
+  function isSource6(at: number): boolean {
+    // The last words differ most.
+    return (
+      ipv6.srcWord(view, at, 3) === source6[3] &&
+      ipv6.srcWord(view, at, 2) === source6[2] &&
+      ipv6.srcWord(view, at, 1) === source6[1] &&
+      ipv6.srcWord(view, at, 0) === source6[0]
+    )
+  }
+
+  function answer(): Verdict {
     if (isOutside) counters.gauge(SOURCES_OUTSIDE, 1)
     if (found !== FORWARD && now >= quietUntil) tell()
     return found
   }
 
-  function judge(src: number): void {
-    const hop = fib.lookup4(src)
-    isFound = true
-    source = src
+  /** Leaves the verdict in `found`. @param hop  of the route back to the source */
+  function judge(hop: number, isAllowed: boolean): void {
     isOutside = false
-    if (isOwn(hop) || isExcepted(src)) {
+    if (isOwn(hop) || isAllowed) {
       found = FORWARD
     } else if (hosts.lookup4(host) === 0) {
       found = DROP_SOURCE_UNKNOWN
@@ -150,10 +189,10 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
 
   function tell(): void {
     quietUntil = now + QUIET_MS
-    onRefused({ verdict: found, from: host, source })
+    onRefused({ verdict: found, from: host, source: isFound6 ? [...source6] : [source] })
   }
 
-  return { tick, take, verdict4 }
+  return { tick, take, verdict4, verdict6 }
 }
 
 /** Every packet is taken from everybody. */

@@ -19,6 +19,7 @@ import type { Batch } from './packet/batch.js'
 import type { Entries } from './packet/entries.js'
 import {
   DROP_IPV4_CHECKSUM,
+  DROP_IPV6_TRUNCATED,
   DROP_IPV6_UNSUPPORTED,
   DROP_NOT_IP,
   DROP_NOT_OUR_SUBNET,
@@ -28,6 +29,7 @@ import {
   type Verdict,
 } from './packet/verdict.js'
 import * as ipv4 from './wire/ipv4.js'
+import * as ipv6 from './wire/ipv6.js'
 
 export interface IngressParts {
   /** Memory in which the batches lie. */
@@ -39,6 +41,8 @@ export interface IngressParts {
   readonly counters: Counters
   /** MTU of the TUN device; longer inner packets are dropped. */
   readonly mtu: number
+  /** Whether the network has IPv6. */
+  readonly hasIpv6: boolean
   /** Where packets are staged for the TUN device, and what joins them there. */
   readonly out: Entries
   readonly coalescer: Coalescer
@@ -66,7 +70,8 @@ export interface Ingress {
  * views themselves.
  */
 export function createIngress(parts: IngressParts): Ingress {
-  const { arena, fib, hops, encap, icmp, counters, mtu, out, coalescer, sums, check } = parts
+  const { arena, fib, hops, encap, icmp, counters, mtu, out, coalescer, sums, check, hasIpv6 } =
+    parts
   const { view, bytes } = arena
   const { headerLen, lowersTtl } = encap
   /** Sums of the batch's datagrams, one after another; beyond the last they count as not known. */
@@ -74,6 +79,8 @@ export function createIngress(parts: IngressParts): Ingress {
   let summed = 0
   let nextSumAt = 0
   let row = 0
+  /** Whether the packet at hand is IPv6. */
+  let isV6 = false
   /** Bytes of the row at hand that are behind us. */
   let done = 0
   /** The destination that was looked up last, and what was found: neighbours often share theirs. */
@@ -141,52 +148,77 @@ export function createIngress(parts: IngressParts): Ingress {
     let verdict = encap.pull(view, start, length)
     if (verdict === FORWARD) verdict = classify(at, len)
     if (verdict === FORWARD) verdict = admit(at)
-    if (verdict === FORWARD) verdict = check.verdict4(at)
+    if (verdict === FORWARD) verdict = isV6 ? check.verdict6(at) : check.verdict4(at)
     if (verdict === FORWARD) verdict = age(at)
     if (verdict !== FORWARD) {
       drop(verdict, Math.max(len, 0))
       return
     }
     // Bytes behind the packet's end are not passed on, and were summed with it.
-    const total = ipv4.totalLen(view, at)
-    coalescer.add(at, total, total === len ? sum : 0)
+    const total = totalLen(at)
+    coalescer.add(at, total, total === len ? sumAsIs(sum) : 0)
+  }
+
+  /**
+   * The sum was taken before `age`. A lower TTL in IPv4 changes the header checksum along with it, and
+   * the sum not at all; the hop limit of IPv6, the low byte of its word, stands in no checksum.
+   */
+  function sumAsIs(sum: number): number {
+    if (!isV6 || !lowersTtl || sum === 0) return sum
+    return sum === 1 ? 0xffff : sum - 1
   }
 
   function drop(verdict: Verdict, len: number): void {
     counters.add(INGRESS, verdict, 1, len)
   }
 
-  /** Is it an IPv4 packet, as long as it says, no longer than our MTU, with a right header checksum? */
+  /** Is it an IP packet, as long as it says, no longer than our MTU, with a right header checksum? */
   function classify(at: number, len: number): Verdict {
     if (len <= 0) return DROP_NOT_IP
-    if (ipv4.version(view, at) === 6) return DROP_IPV6_UNSUPPORTED
+    isV6 = ipv4.version(view, at) === 6
+    if (isV6) return classify6(at, len)
     const verdict = ipv4.check(view, at, len)
     if (verdict !== FORWARD) return verdict
     if (ipv4.totalLen(view, at) > mtu) return DROP_OVERSIZE
     return ipv4.isChecksumRight(view, at) ? FORWARD : DROP_IPV4_CHECKSUM
   }
 
+  function classify6(at: number, len: number): Verdict {
+    if (!hasIpv6) return DROP_IPV6_UNSUPPORTED
+    if (ipv6.check(view, at, len) !== ipv6.OK) return DROP_IPV6_TRUNCATED
+    return ipv6.totalLen(view, at) > mtu ? DROP_OVERSIZE : FORWARD
+  }
+
+  function totalLen(at: number): number {
+    return isV6 ? ipv6.totalLen(view, at) : ipv4.totalLen(view, at)
+  }
+
   /** Is it for us? Anything else would be routed on by this host's kernel on a stranger's behalf. */
   function admit(at: number): Verdict {
+    if (isV6) return isOurs(fib.lookup6(view, at + ipv6.DST_AT))
     const dst = ipv4.dst(view, at)
     if (dst !== lastDst) lookUp(dst)
     return lastFound
   }
 
   function lookUp(dst: number): void {
-    const hop = fib.lookup4(dst)
     lastDst = dst
-    lastFound = hop !== 0 && hops.isLocal(hop) ? FORWARD : DROP_NOT_OUR_SUBNET
+    lastFound = isOurs(fib.lookup4(dst))
+  }
+
+  function isOurs(hop: number): Verdict {
+    return hop !== 0 && hops.isLocal(hop) ? FORWARD : DROP_NOT_OUR_SUBNET
   }
 
   /** The receiving end takes its TTL too, and tells the sender, who lives behind a peer, if it was the last. */
   function age(at: number): Verdict {
     if (!lowersTtl) return FORWARD
-    if (ipv4.ttl(view, at) <= 1) {
-      icmp.about(DROP_TTL, at)
+    if ((isV6 ? ipv6.hopLimit(view, at) : ipv4.ttl(view, at)) <= 1) {
+      if (!isV6) icmp.about(DROP_TTL, at)
       return DROP_TTL
     }
-    ipv4.decrementTtl(view, at)
+    if (isV6) ipv6.decrementHopLimit(view, at)
+    else ipv4.decrementTtl(view, at)
     return FORWARD
   }
 

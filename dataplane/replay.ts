@@ -86,6 +86,7 @@ export class Replay {
       fib: attachFibReader(fib.shared, 0),
       hops: createHopTable(fib.shared),
       encap: flannelUdp,
+      hasIpv6: false,
       ingressCheck: {
         mode: options.ingressCheck ?? 'off',
         hosts: attachFibReader(hosts.shared, 0),

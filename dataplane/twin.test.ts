@@ -11,7 +11,20 @@ import fc from 'fast-check'
 import t from 'tap'
 import { describeCounters, DIRECTIONS } from './counters.js'
 import * as flow from './flow-fixture.js'
-import { ACK, CWR, DF, ECE, FIN, HOST_A, HOST_B, PSH, UDP, URG } from './flow-fixture.js'
+import {
+  ACK,
+  CWR,
+  DF,
+  ECE,
+  FIN,
+  HOST_A,
+  HOST_A6,
+  HOST_B,
+  HOST_B6,
+  PSH,
+  UDP,
+  URG,
+} from './flow-fixture.js'
 import {
   ALL_OFFLOADS,
   createPrefix,
@@ -54,6 +67,7 @@ const breathe = (host: TestHost): void => {
 function sendFromA(given: readonly Given[], encap: EncapName, offload?: OffloadOptions) {
   const host = createTestHost({
     encap,
+    hasIpv6: true,
     queueLen: QUEUE,
     ...(offload === undefined ? {} : { offload }),
   })
@@ -82,6 +96,7 @@ function deliver(
   const host = createTestHost({
     encap,
     isB,
+    hasIpv6: true,
     queueLen: QUEUE,
     ...(offload === undefined ? {} : { offload }),
   })
@@ -177,7 +192,11 @@ function compareDelivery(
 const TIMESTAMPS = [1, 1, 8, 10, 0, 0, 0, 9, 0, 0, 0, 8]
 const SACK = [1, 1, 5, 10, 0, 0, 0, 9, 0, 0, 0, 8]
 
-/** Six flows, each with habits of its own. */
+/** A hop-by-hop header before TCP: a PadN option of 4 bytes (RFC 8200 §4.2). */
+const PADDED = { nextHeader: 0, options: [6, 0, 1, 4, 0, 0, 0, 0] }
+const IPV6 = { from: HOST_A6, to: HOST_B6, fragment: 0x12345 }
+
+/** Ten flows, each with habits of its own. */
 const habits: readonly flow.PacketSpec[] = [
   { ports: [1001, 80] },
   { ports: [1002, 80], tcpOptions: TIMESTAMPS, fragment: 0, tos: 2 },
@@ -185,6 +204,10 @@ const habits: readonly flow.PacketSpec[] = [
   { ports: [1004, 53], protocol: UDP, fragment: 0, id: 0xfff0 },
   { ports: [1001, 80], protocol: UDP },
   { ports: [1005, 80], options: [148, 4, 0, 0], seq: 0xffff_f000 },
+  { ...IPV6, ports: [1001, 80] },
+  { ...IPV6, ports: [1002, 80], tcpOptions: TIMESTAMPS, tos: 2 },
+  { ...IPV6, ports: [1003, 53], protocol: UDP },
+  { ...IPV6, ...PADDED, ports: [1004, 80] },
 ]
 
 /** What happens on a flow: mostly data, in packets of one or of many segments. */
@@ -231,12 +254,15 @@ function createTraffic(steps: readonly Step[]): Given[] {
     id[n] = (id[n]! + (isSuper ? Math.ceil(len / size) : 1)) & 0xffff
     const packet = flow.createPacket(spec)
     // The header's own checksum is not verified on the way out, and the first bytes make it a packet.
-    if (!isSuper && damage !== null && damage >= 20 && damage < packet.length) {
+    if (!isSuper && damage !== null && damage >= headerLen(packet) && damage < packet.length) {
       packet[damage] = (packet[damage] ?? 0) ^ 0x10
     }
     return { packet, size: isSuper ? size : 0 }
   })
 }
+
+/** Of the IP header, whose addresses must stay. */
+const headerLen = (packet: Uint8Array): number => ((packet[0] ?? 0) >> 4 === 6 ? 40 : 20)
 
 t.test('random traffic', async (t) => {
   const params = fc.sample(fc.integer(), 1)
@@ -256,21 +282,26 @@ t.test('random traffic', async (t) => {
   )
 })
 
-t.test('four bulk flows, interleaved', async (t) => {
-  const steps = Array.from({ length: 64 }, (_, n): Step => ({
-    flow: n % 4,
-    size: 1400,
-    len: 14_000 + n,
-    odd: n % 9 === 8 ? { flags: ACK | PSH } : {},
-    damage: null,
-  }))
-  for (const encap of ENCAPS) {
-    for (const offload of kernels) compare(createTraffic(steps), encap, offload, [])
-    const { datagrams } = sendFromA(createTraffic(steps), encap)
-    const written = compareDelivery(datagrams, encap, ALL_OFFLOADS, [])
-    t.ok(written < datagrams.length / 5, `${encap}: ${written} writes of ${datagrams.length}`)
-  }
-})
+for (const [family, first, count] of [
+  ['IPv4', 0, 4],
+  ['IPv6', 6, 3],
+] as const) {
+  t.test(`bulk flows of ${family}, interleaved`, async (t) => {
+    const steps = Array.from({ length: 64 }, (_, n): Step => ({
+      flow: first + (n % count),
+      size: 1400,
+      len: 14_000 + n,
+      odd: n % 9 === 8 ? { flags: ACK | PSH } : {},
+      damage: null,
+    }))
+    for (const encap of ENCAPS) {
+      for (const offload of kernels) compare(createTraffic(steps), encap, offload, [])
+      const { datagrams } = sendFromA(createTraffic(steps), encap)
+      const written = compareDelivery(datagrams, encap, ALL_OFFLOADS, [])
+      t.ok(written < datagrams.length / 5, `${encap}: ${written} writes of ${datagrams.length}`)
+    }
+  })
+}
 
 /** All IP packets of a capture whose outer headers, if any, are taken off. */
 async function recorded(path: string, isOuter: boolean): Promise<Uint8Array[]> {

@@ -55,6 +55,7 @@ export function createHost(
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
+    hasIpv6: false,
     ingressCheck: { mode: 'leases', hosts: attachFibReader(hosts.shared, 0), exceptions: ANYBODY },
     offload,
     sums: native,

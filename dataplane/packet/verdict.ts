@@ -14,7 +14,7 @@ export const VERDICTS = [
   ['drop_ipv4_truncated', 'fewer bytes than the IPv4 header or its total length announces'],
   ['drop_ipv4_malformed', 'IPv4 header length below 5 words or beyond the total length'],
   ['drop_ipv4_checksum', 'the IPv4 header checksum of a packet from outside is wrong'],
-  ['drop_ipv6_unsupported', 'an IPv6 packet, which this backend does not carry'],
+  ['drop_ipv6_unsupported', 'an IPv6 packet, and this network has no IPv6'],
   ['drop_oversize', 'a datagram from outside is longer than the overlay MTU'],
   ['drop_no_route', 'no lease covers the destination'],
   ['drop_loop', 'the destination lies in our own subnet, so the packet should not have left it'],
@@ -37,6 +37,7 @@ export const VERDICTS = [
   ['drop_vxlan_mac', 'the inner frame is for the MAC address of another VTEP'],
   ['drop_vxlan_vlan', 'the inner frame has a VLAN tag'],
   ['drop_vxlan_ethertype', 'the inner frame holds no IP packet, or not of the version it says'],
+  ['drop_ipv6_truncated', 'fewer bytes than the IPv6 header or its payload length announces'],
 ] as const
 
 /** Name of a verdict, as counters and documents show it. */
@@ -73,6 +74,7 @@ export const DROP_VXLAN_GROUP = 24
 export const DROP_VXLAN_MAC = 25
 export const DROP_VXLAN_VLAN = 26
 export const DROP_VXLAN_ETHERTYPE = 27
+export const DROP_IPV6_TRUNCATED = 28
 
 /** How many verdicts there are. */
 export const VERDICT_COUNT = VERDICTS.length
