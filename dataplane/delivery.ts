@@ -23,67 +23,53 @@ import {
   RUNS_SENT,
   type Counters,
 } from './counters.js'
+import { EINVAL, EMSGSIZE, isOffloadRefused, sendVerdict, writeVerdict } from './device-errors.js'
 import type { HopTable } from './fib/nexthop.js'
+import type { IcmpErrors } from './icmp.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
 import type { Coalescer } from './offload/coalesce.js'
 import type { OnGivenUp } from './offload/offload.js'
 import { splitRun, type Runs } from './offload/runs.js'
 import { Entries } from './packet/entries.js'
-import {
-  DROP_TOO_BIG,
-  DROP_TUN_BUSY,
-  DROP_TUN_ERROR,
-  DROP_TX_BUSY,
-  DROP_TX_ERROR,
-  DROP_TX_UNREACHABLE,
-  FORWARD,
-  type Verdict,
-} from './packet/verdict.js'
-
-// Linux errno numbers (asm-generic/errno.h, errno-base.h) that decide a verdict.
-const EPERM = 1
-const EIO = 5
-const EAGAIN = 11
-const EACCES = 13
-const EINVAL = 22
-const EMSGSIZE = 90
-const ENOPROTOOPT = 92
-const EOPNOTSUPP = 95
-const ENETDOWN = 100
-const ENETUNREACH = 101
-const ENOBUFS = 105
-const ECONNREFUSED = 111
-const EHOSTDOWN = 112
-const EHOSTUNREACH = 113
+import { FORWARD } from './packet/verdict.js'
 
 /** Packets of the longest run. */
 const MAX_AGAIN = 256
+
+export interface SenderParts {
+  readonly port: OutsidePort
+  readonly hops: HopTable
+  /** Bytes of encapsulation before each packet. */
+  readonly headerLen: number
+  /** What is staged for the port; its runs are those of `runs`. */
+  readonly out: Entries
+  readonly runs: Runs
+  readonly icmp: IcmpErrors
+  readonly counters: Counters
+  readonly onGivenUp: OnGivenUp
+}
 
 /** Sends to peers. */
 export class Sender {
   private readonly port: OutsidePort
   private readonly hops: HopTable
+  private readonly headerLen: number
   private readonly out: Entries
   private readonly runs: Runs
+  private readonly icmp: IcmpErrors
   private readonly counters: Counters
   private readonly onGivenUp: OnGivenUp
   private readonly again = new Entries(MAX_AGAIN, 2)
 
-  /** @param out  what is staged for the port; its runs are those of `runs` */
-  constructor(
-    port: OutsidePort,
-    hops: HopTable,
-    out: Entries,
-    runs: Runs,
-    counters: Counters,
-    onGivenUp: OnGivenUp,
-  ) {
-    this.port = port
-    this.hops = hops
-    this.out = out
-    this.runs = runs
-    this.counters = counters
-    this.onGivenUp = onGivenUp
+  constructor(parts: SenderParts) {
+    this.port = parts.port
+    this.hops = parts.hops
+    this.headerLen = parts.headerLen
+    this.out = parts.out
+    this.runs = parts.runs
+    this.icmp = parts.icmp
+    this.counters = parts.counters
+    this.onGivenUp = parts.onGivenUp
   }
 
   /** Sends what is staged and counts it; then nothing is staged any more. */
@@ -114,8 +100,10 @@ export class Sender {
         bytes += out.bytes(i)
         if (isRun) runs++
         if (isRun) runPackets += out.packets(i)
-      } else if (!isRun || !this.resend(i, errno)) {
-        counters.add(EGRESS, sendVerdict(errno), out.packets(i), out.bytes(i))
+      } else if (!isRun) {
+        this.lose(out, i, errno)
+      } else if (!this.resend(i, errno)) {
+        this.loseRun(i, errno)
       }
     }
     counters.add(EGRESS, FORWARD, packets, bytes)
@@ -132,12 +120,29 @@ export class Sender {
     let taken = 0
     for (let i = 0; i < again.count; i++) {
       const result = again.result(i)
-      if (result === 0) taken++
-      counters.add(EGRESS, sendVerdict(result), again.packets(i), again.bytes(i))
+      if (result === 0) {
+        taken++
+        counters.add(EGRESS, FORWARD, again.packets(i), again.bytes(i))
+      } else {
+        this.lose(again, i, result)
+      }
     }
     counters.gauge(RUNS_RESENT, 1)
     this.blame(run, errno, taken > 0)
     return true
+  }
+
+  /** The packets of a run may have several senders. */
+  private loseRun(run: number, errno: number): void {
+    splitRun(this.out, run, this.again)
+    for (let i = 0; i < this.again.count; i++) this.lose(this.again, i, errno)
+  }
+
+  /** Counts a refused packet, and tells its sender where that is earned. */
+  private lose(entries: Entries, i: number, errno: number): void {
+    const verdict = sendVerdict(errno)
+    this.counters.add(EGRESS, verdict, entries.packets(i), entries.bytes(i))
+    this.icmp.aboutEntry(verdict, entries, i, this.headerLen)
   }
 
   private blame(run: number, errno: number, isTakenPlainly: boolean): void {
@@ -244,46 +249,5 @@ export class Writer {
       this.onGivenUp('tun-gro', errno)
     }
     return true
-  }
-}
-
-/** The kernel cannot do what an offload asks (EINVAL, EIO from a device without it, EOPNOTSUPP, ENOPROTOOPT). */
-function isOffloadRefused(errno: number): boolean {
-  return errno === EINVAL || errno === EIO || errno === EOPNOTSUPP || errno === ENOPROTOOPT
-}
-
-/** The verdict about a packet by what the socket said. */
-function sendVerdict(errno: number): Verdict {
-  switch (errno) {
-    case 0:
-      return FORWARD
-    case EAGAIN:
-    case ENOBUFS:
-      return DROP_TX_BUSY
-    case EMSGSIZE:
-      return DROP_TOO_BIG
-    case EPERM:
-    case EACCES:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case ECONNREFUSED:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-      return DROP_TX_UNREACHABLE
-    default:
-      return DROP_TX_ERROR
-  }
-}
-
-/** The verdict about a packet by what the TUN device said. */
-function writeVerdict(errno: number): Verdict {
-  switch (errno) {
-    case 0:
-      return FORWARD
-    case EAGAIN:
-    case ENOBUFS:
-      return DROP_TUN_BUSY
-    default:
-      return DROP_TUN_ERROR
   }
 }

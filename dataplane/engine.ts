@@ -114,7 +114,16 @@ export class Engine {
     })
     const onGivenUp = options.onGivenUp ?? ignore
     const { inside, outside } = options
-    this.sender = new Sender(outside, hops, toOutside, this.runs, counters, onGivenUp)
+    this.sender = new Sender({
+      port: outside,
+      hops,
+      headerLen: encap.headerLen,
+      out: toOutside,
+      runs: this.runs,
+      icmp: this.icmp,
+      counters,
+      onGivenUp,
+    })
     this.writer = new Writer(inside, toInside, coalescer, counters, onGivenUp)
   }
 
