@@ -17,6 +17,7 @@ import type { Arena } from './packet/arena.js'
 import { Entries } from './packet/entries.js'
 import {
   DROP_NO_ROUTE,
+  DROP_TOO_BIG,
   DROP_TTL,
   DROP_TX_UNREACHABLE,
   FORWARD,
@@ -28,8 +29,8 @@ import * as ipv4 from './wire/ipv4.js'
 
 /** RFC 1812 §4.3.2.3: an ICMP error is at most 576 bytes long. */
 const MAX_ERROR_LEN = 576
-/** So much of a packet is quoted at most, bytes. */
-const MAX_QUOTE_LEN = MAX_ERROR_LEN - ipv4.HEADER_LEN - icmpv4.HEADER_LEN
+/** What stands before the quoted packet, bytes. */
+const HEADERS = ipv4.HEADER_LEN + icmpv4.HEADER_LEN
 /** Errors built between two flushes; more than that are counted as limited. */
 const SLOTS = 32
 /** Bytes of arena that the errors take. */
@@ -50,6 +51,7 @@ const REFILL_MS = 100
 const EARNED: readonly (readonly [Verdict, number, number])[] = [
   [DROP_NO_ROUTE, icmpv4.UNREACHABLE, icmpv4.NET_UNREACHABLE],
   [DROP_TX_UNREACHABLE, icmpv4.UNREACHABLE, icmpv4.HOST_UNREACHABLE],
+  [DROP_TOO_BIG, icmpv4.UNREACHABLE, icmpv4.FRAGMENTATION_NEEDED],
   [DROP_TTL, icmpv4.TIME_EXCEEDED, icmpv4.TTL_IN_TRANSIT],
 ]
 /** By verdict: type << 8 | code, −1 = no error. */
@@ -65,6 +67,7 @@ export interface IcmpPort {
 export class IcmpErrors {
   private readonly arena: Arena
   private readonly base: number
+  private readonly maxQuote: number
   private readonly source: number
   private readonly port: IcmpPort
   private readonly counters: Counters
@@ -80,11 +83,20 @@ export class IcmpErrors {
 
   /**
    * @param base    offset in the arena of ICMP_ARENA_BYTES that belong to the errors
+   * @param mtu     of the overlay: an error that goes to a peer must fit, too
    * @param source  address bits the errors come from: the own subnet's base address
    */
-  constructor(arena: Arena, base: number, source: number, port: IcmpPort, counters: Counters) {
+  constructor(
+    arena: Arena,
+    base: number,
+    mtu: number,
+    source: number,
+    port: IcmpPort,
+    counters: Counters,
+  ) {
     this.arena = arena
     this.base = base
+    this.maxQuote = Math.min(MAX_ERROR_LEN, mtu) - HEADERS
     this.source = source
     this.port = port
     this.counters = counters
@@ -99,15 +111,23 @@ export class IcmpErrors {
   /** Builds the error that a dropped packet earns, if it earns one. The packet has passed `ipv4.check`. */
   about(verdict: Verdict, at: number): void {
     if (!this.isEarned(verdict, at) || !this.isGranted(at)) return
-    this.build(verdict, at, ipv4.totalLen(this.arena.view, at), 0)
+    this.build(verdict, at, ipv4.totalLen(this.arena.view, at), 0, 0)
   }
 
   /**
    * The same about a packet that a device refused, an entry of one piece or two: headers and payload. Neighbours of equal source and destination, such as the segments of a
    * super-packet, are told of once a breath.
    * @param before  bytes of encapsulation before the packet
+   * @param mtuTo   asked for the largest packet that fits the path to a name, 0 = not known, if the
+   *                error has to say it; an MTU that the packet fits would be nonsense, and is not sent
    */
-  aboutEntry(verdict: Verdict, entries: Entries, i: number, before: number): void {
+  aboutEntry(
+    verdict: Verdict,
+    entries: Entries,
+    i: number,
+    before: number,
+    mtuTo: (name: number) => number,
+  ): void {
     const first = entries.firstPiece(i)
     const at = entries.pieceAt(first) + before
     if (!this.isEarned(verdict, at)) return
@@ -116,8 +136,13 @@ export class IcmpErrors {
       return
     }
     if (!this.isGranted(at)) return
+    let mtu = 0
+    if (verdict === DROP_TOO_BIG) {
+      mtu = mtuTo(entries.name(i))
+      if (mtu === 0 || mtu >= ipv4.totalLen(this.arena.view, at)) return
+    }
     const rest = entries.pieceTotal(i) > 1 ? entries.pieceAt(first + 1) : 0
-    this.build(verdict, at, entries.pieceLen(first) - before, rest)
+    this.build(verdict, at, entries.pieceLen(first) - before, rest, mtu)
   }
 
   /** Sends what was built. */
@@ -167,13 +192,14 @@ export class IcmpErrors {
    * Builds an error about a packet in up to two pieces.
    * @param head  bytes of the packet from `at`
    * @param rest  where its other bytes are, if there are any
+   * @param mtu   next-hop MTU of a fragmentation needed (RFC 1191 §4), 0 in other errors
    */
-  private build(verdict: Verdict, at: number, head: number, rest: number): void {
+  private build(verdict: Verdict, at: number, head: number, rest: number, mtu: number): void {
     const { view: v, bytes } = this.arena
     const slot = this.out.count
     const to = this.base + slot * MAX_ERROR_LEN
-    const quote = to + ipv4.HEADER_LEN + icmpv4.HEADER_LEN
-    const quoted = Math.min(ipv4.totalLen(v, at), MAX_QUOTE_LEN)
+    const quote = to + HEADERS
+    const quoted = Math.min(ipv4.totalLen(v, at), this.maxQuote)
     const fromHead = Math.min(quoted, head)
     bytes.copyWithin(quote, at, at + fromHead)
     if (quoted > fromHead) bytes.copyWithin(quote + fromHead, rest, rest + quoted - fromHead)
@@ -182,7 +208,7 @@ export class IcmpErrors {
     const kind = KIND_OF[verdict] ?? 0
     const receiver = ipv4.src(v, at)
     ipv4.write(v, to, len, TOS, 0, 0, TTL, ipv4.PROTO_ICMP, this.source, receiver)
-    icmpv4.writeError(v, to + ipv4.HEADER_LEN, kind >> 8, kind & 0xff, 0, icmpLen)
+    icmpv4.writeError(v, to + ipv4.HEADER_LEN, kind >> 8, kind & 0xff, mtu, icmpLen)
     const name = slot * NAME_SIZE
     writeName(this.names, name, 4, receiver, 0, 0, 0, 0)
     this.out.add(to, len, name, len)
