@@ -30,7 +30,11 @@ export const GAUGES = [
   ['runs_sent', 'sends of several packets (UDP_SEGMENT)'],
   ['run_packets', 'packets in them'],
   ['runs_resent', 'sends of several packets that were refused and went again packet by packet'],
-  ['runs_avoided', 'times a peer got single packets for a minute: its path takes no such sends'],
+  [
+    'runs_avoided',
+    'times a peer got no sends of several long packets for a minute: its path is too narrow',
+  ],
+  ['sent_in_fragments', 'packets without DF that are longer than the path and left as fragments'],
   ['trains_received', 'trains of datagrams that the kernel merged (UDP_GRO)'],
   ['train_datagrams', 'datagrams in them'],
   ['tso_cut', 'TCP super-packets from the TUN device that were cut'],
@@ -58,6 +62,7 @@ export const RUNS_SENT = indexOf('runs_sent')
 export const RUN_PACKETS = indexOf('run_packets')
 export const RUNS_RESENT = indexOf('runs_resent')
 export const RUNS_AVOIDED = indexOf('runs_avoided')
+export const SENT_IN_FRAGMENTS = indexOf('sent_in_fragments')
 export const TRAINS_RECEIVED = indexOf('trains_received')
 export const TRAIN_DATAGRAMS = indexOf('train_datagrams')
 export const TSO_CUT = indexOf('tso_cut')

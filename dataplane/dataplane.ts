@@ -138,6 +138,7 @@ export class Dataplane {
           family: 4,
           address: options.bindAddress,
           port: options.port,
+          dontFragment: true,
           ...(options.receiveBuffer === undefined ? {} : { receiveBuffer: options.receiveBuffer }),
         },
         queues,

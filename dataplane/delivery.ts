@@ -5,7 +5,7 @@
  * then go one by one, before what stands behind them, so that every flow keeps its order. Who is to
  * blame decides what is tried from then on:
  *
- *     too long for the path to the peer        that peer gets single packets for a while
+ *     too long for the path to the peer        that peer gets no runs of such packets for a while
  *     refused, and its packets alone are not   the offload is given up
  *     refused, and so are its packets          nobody: the packets, the peer or the device are at fault
  */
@@ -21,131 +21,171 @@ import {
   RUNS_LOST,
   RUNS_RESENT,
   RUNS_SENT,
+  SENT_IN_FRAGMENTS,
   type Counters,
 } from './counters.js'
+import { EINVAL, EMSGSIZE, isOffloadRefused, sendVerdict, writeVerdict } from './device-errors.js'
 import type { HopTable } from './fib/nexthop.js'
+import type { IcmpErrors } from './icmp.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
 import type { Coalescer } from './offload/coalesce.js'
 import type { OnGivenUp } from './offload/offload.js'
 import { splitRun, type Runs } from './offload/runs.js'
+import type { Arena } from './packet/arena.js'
 import { Entries } from './packet/entries.js'
-import {
-  DROP_TOO_BIG,
-  DROP_TUN_BUSY,
-  DROP_TUN_ERROR,
-  DROP_TX_BUSY,
-  DROP_TX_ERROR,
-  DROP_TX_UNREACHABLE,
-  FORWARD,
-  type Verdict,
-} from './packet/verdict.js'
-
-// Linux errno numbers (asm-generic/errno.h, errno-base.h) that decide a verdict.
-const EPERM = 1
-const EIO = 5
-const EAGAIN = 11
-const EACCES = 13
-const EINVAL = 22
-const EMSGSIZE = 90
-const ENOPROTOOPT = 92
-const EOPNOTSUPP = 95
-const ENETDOWN = 100
-const ENETUNREACH = 101
-const ENOBUFS = 105
-const ECONNREFUSED = 111
-const EHOSTDOWN = 112
-const EHOSTUNREACH = 113
+import { FORWARD } from './packet/verdict.js'
+import * as ipv4 from './wire/ipv4.js'
 
 /** Packets of the longest run. */
 const MAX_AGAIN = 256
+
+export interface SenderParts {
+  /** Memory in which the packets lie. */
+  readonly arena: Arena
+  readonly port: OutsidePort
+  readonly hops: HopTable
+  /** Bytes of encapsulation before each packet. */
+  readonly headerLen: number
+  /** What is staged for the port; its runs are those of `runs`. */
+  readonly out: Entries
+  readonly runs: Runs
+  readonly icmp: IcmpErrors
+  readonly counters: Counters
+  readonly onGivenUp: OnGivenUp
+}
 
 /** Sends to peers. */
 export class Sender {
   private readonly port: OutsidePort
   private readonly hops: HopTable
+  private readonly headerLen: number
   private readonly out: Entries
   private readonly runs: Runs
+  private readonly icmp: IcmpErrors
   private readonly counters: Counters
   private readonly onGivenUp: OnGivenUp
+  private readonly view: DataView
   private readonly again = new Entries(MAX_AGAIN, 2)
+  private readonly lone = new Entries(1, 2)
+  /** The largest packet that travels to a destination in one piece, bytes; 0 = not known. */
+  private readonly mtuTo = (name: number): number =>
+    Math.max(0, this.port.pathRoom(this.hops.names, name) - this.headerLen)
 
-  /** @param out  what is staged for the port; its runs are those of `runs` */
-  constructor(
-    port: OutsidePort,
-    hops: HopTable,
-    out: Entries,
-    runs: Runs,
-    counters: Counters,
-    onGivenUp: OnGivenUp,
-  ) {
-    this.port = port
-    this.hops = hops
-    this.out = out
-    this.runs = runs
-    this.counters = counters
-    this.onGivenUp = onGivenUp
+  constructor(parts: SenderParts) {
+    this.view = parts.arena.view
+    this.port = parts.port
+    this.hops = parts.hops
+    this.headerLen = parts.headerLen
+    this.out = parts.out
+    this.runs = parts.runs
+    this.icmp = parts.icmp
+    this.counters = parts.counters
+    this.onGivenUp = parts.onGivenUp
   }
 
   /** Sends what is staged and counts it; then nothing is staged any more. */
   flush(): void {
-    const { out, port, hops } = this
-    let done = 0
-    while (done < out.count) {
-      const end = port.send(out, hops.names, done)
-      this.settle(done, end)
-      done = end
-    }
-    out.clear()
+    this.sendAll(this.out)
+    this.out.clear()
     this.runs.clear()
   }
 
-  /** Counts what became of some entries; refused runs get another try. */
-  private settle(from: number, end: number): void {
-    const { out, counters } = this
+  /** Sends entries and counts them. @returns packets that were taken as they are */
+  private sendAll(entries: Entries): number {
+    const { port, hops } = this
+    let taken = 0
+    for (let done = 0; done < entries.count;) {
+      const end = port.send(entries, hops.names, done)
+      taken += this.settle(entries, done, end)
+      done = end
+    }
+    return taken
+  }
+
+  /** Counts what became of some entries; refused ones may get another try. */
+  private settle(entries: Entries, from: number, end: number): number {
+    const { counters } = this
     let packets = 0
     let bytes = 0
     let runs = 0
     let runPackets = 0
     for (let i = from; i < end; i++) {
-      const errno = out.result(i)
-      const isRun = out.segment(i) > 0
+      const errno = entries.result(i)
       if (errno === 0) {
-        packets += out.packets(i)
-        bytes += out.bytes(i)
-        if (isRun) runs++
-        if (isRun) runPackets += out.packets(i)
-      } else if (!isRun || !this.resend(i, errno)) {
-        counters.add(EGRESS, sendVerdict(errno), out.packets(i), out.bytes(i))
+        packets += entries.packets(i)
+        bytes += entries.bytes(i)
+        if (entries.segment(i) > 0) runs++
+        if (entries.segment(i) > 0) runPackets += entries.packets(i)
+      } else {
+        this.refused(entries, i, errno)
       }
     }
     counters.add(EGRESS, FORWARD, packets, bytes)
     counters.gauge(RUNS_SENT, runs)
     counters.gauge(RUN_PACKETS, runPackets)
+    return packets
+  }
+
+  private refused(entries: Entries, i: number, errno: number): void {
+    if (entries.segment(i) > 0) {
+      if (!this.resend(i, errno)) this.loseRun(i, errno)
+    } else if (errno !== EMSGSIZE || !this.sendInFragments(entries, i)) {
+      this.lose(entries, i, errno)
+    }
   }
 
   /** Sends a refused run packet by packet. @returns false when that would not help */
   private resend(run: number, errno: number): boolean {
     if (errno !== EMSGSIZE && !isOffloadRefused(errno)) return false
-    const { out, again, counters } = this
-    splitRun(out, run, again)
-    this.port.send(again, this.hops.names)
-    let taken = 0
-    for (let i = 0; i < again.count; i++) {
-      const result = again.result(i)
-      if (result === 0) taken++
-      counters.add(EGRESS, sendVerdict(result), again.packets(i), again.bytes(i))
-    }
-    counters.gauge(RUNS_RESENT, 1)
+    splitRun(this.out, run, this.again)
+    const taken = this.sendAll(this.again)
+    this.counters.gauge(RUNS_RESENT, 1)
     this.blame(run, errno, taken > 0)
     return true
   }
 
+  /**
+   * A router fragments what is longer than the path unless DF forbids it (RFC 791 §2.3). Here the
+   * outer packet is fragmented, so that the inner one stays whole.
+   * @returns  false when it must not be
+   */
+  private sendInFragments(entries: Entries, i: number): boolean {
+    const { view, lone, counters } = this
+    const at = entries.pieceAt(entries.firstPiece(i)) + this.headerLen
+    if (ipv4.hasDontFragment(view, at)) return false
+    copyEntry(entries, i, lone)
+    this.port.sendInFragments(lone, this.hops.names)
+    if (lone.result(0) !== 0) return false
+    counters.add(EGRESS, FORWARD, 1, entries.bytes(i))
+    counters.gauge(SENT_IN_FRAGMENTS, 1)
+    return true
+  }
+
+  /** The packets of a run may have several senders. */
+  private loseRun(run: number, errno: number): void {
+    splitRun(this.out, run, this.again)
+    for (let i = 0; i < this.again.count; i++) this.lose(this.again, i, errno)
+  }
+
+  /** Counts a refused packet, and tells its sender where that is earned. */
+  private lose(entries: Entries, i: number, errno: number): void {
+    const verdict = sendVerdict(errno)
+    this.counters.add(EGRESS, verdict, entries.packets(i), entries.bytes(i))
+    this.icmp.aboutEntry(verdict, entries, i, this.headerLen, this.mtuTo)
+  }
+
   private blame(run: number, errno: number, isTakenPlainly: boolean): void {
     const { runs, counters } = this
-    const hop = this.hops.named(this.out.name(run))
-    if (!runs.isOn() || runs.isAvoided(hop)) return
-    if (errno === EMSGSIZE || (errno === EINVAL && this.isTooLong(run))) {
-      runs.avoid(hop)
+    const name = this.out.name(run)
+    const hop = this.hops.named(name)
+    const len = this.out.segment(run)
+    if (!runs.isOn() || runs.isAvoided(hop, len)) return
+    // Until Linux 6.14, and its stable branches of early 2025, packets that are longer than the path
+    // are an EINVAL (udp_send_skb), the same as of a kernel that cannot cut.
+    const isAboutPath = errno === EMSGSIZE || errno === EINVAL
+    const room = isAboutPath ? this.port.pathRoom(this.hops.names, name) : 0
+    if (errno === EMSGSIZE || (room > 0 && len > room)) {
+      runs.avoid(hop, room)
       counters.gauge(RUNS_AVOIDED, 1)
     } else if (isTakenPlainly) {
       runs.disable()
@@ -153,15 +193,15 @@ export class Sender {
       this.onGivenUp('udp-segment', errno)
     }
   }
+}
 
-  /**
-   * Whether a run's packets are longer than the path to the peer. Until Linux 6.14, and its stable
-   * branches of early 2025, that is an EINVAL (udp_send_skb), the same as of a kernel that cannot
-   * cut; and the packets alone say nothing, since the kernel may fragment them.
-   */
-  private isTooLong(run: number): boolean {
-    const room = this.port.pathRoom(this.hops.names, this.out.name(run))
-    return room > 0 && this.out.segment(run) > room
+/** Makes a packet the only entry of `into`. */
+function copyEntry(entries: Entries, i: number, into: Entries): void {
+  into.clear()
+  const lone = into.begin(entries.name(i))
+  const first = entries.firstPiece(i)
+  for (let p = first; p < first + entries.pieceTotal(i); p++) {
+    into.addPiece(lone, entries.pieceAt(p), entries.pieceLen(p))
   }
 }
 
@@ -244,46 +284,5 @@ export class Writer {
       this.onGivenUp('tun-gro', errno)
     }
     return true
-  }
-}
-
-/** The kernel cannot do what an offload asks (EINVAL, EIO from a device without it, EOPNOTSUPP, ENOPROTOOPT). */
-function isOffloadRefused(errno: number): boolean {
-  return errno === EINVAL || errno === EIO || errno === EOPNOTSUPP || errno === ENOPROTOOPT
-}
-
-/** The verdict about a packet by what the socket said. */
-function sendVerdict(errno: number): Verdict {
-  switch (errno) {
-    case 0:
-      return FORWARD
-    case EAGAIN:
-    case ENOBUFS:
-      return DROP_TX_BUSY
-    case EMSGSIZE:
-      return DROP_TOO_BIG
-    case EPERM:
-    case EACCES:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case ECONNREFUSED:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-      return DROP_TX_UNREACHABLE
-    default:
-      return DROP_TX_ERROR
-  }
-}
-
-/** The verdict about a packet by what the TUN device said. */
-function writeVerdict(errno: number): Verdict {
-  switch (errno) {
-    case 0:
-      return FORWARD
-    case EAGAIN:
-    case ENOBUFS:
-      return DROP_TUN_BUSY
-    default:
-      return DROP_TUN_ERROR
   }
 }

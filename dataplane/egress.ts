@@ -157,7 +157,7 @@ export function createEgress(parts: EgressParts): Egress {
     if (finish(at) !== FORWARD) return
     if (segments > 0) segmenter.keepFirst()
     segments = 0
-    if (!isV6) icmp.about(verdict, at)
+    icmp.about(verdict, at)
   }
 
   /** flannel's proxy takes one TTL at each end; a packet whose last it would take ends here. */

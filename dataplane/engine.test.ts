@@ -177,7 +177,7 @@ for (const { errno, want } of sendErrors) {
   t.test(`errno ${errno} from the socket counts ${verdict.verdictName(want)}`, async (t) => {
     const host = createTestHost()
     host.outside.refuseNext(errno)
-    host.inside.inject(TO_PEER)
+    host.inside.inject(patched(TO_PEER, { 6: 0x40 }))
     host.inside.inject(TO_PEER)
     host.engine.breath()
     t.equal(host.counters.packets(EGRESS, want), 1)

@@ -97,7 +97,7 @@ export class Engine {
     this.now = options.now
     this.fromInside = new Intake(arena, place.inside, place.insideSlot)
     this.fromOutside = new Intake(arena, place.outside, place.outsideSlot)
-    this.icmp = new IcmpErrors(arena, place.icmp, options.localAddress, options.icmp, counters)
+    this.icmp = new IcmpErrors(arena, place.icmp, mtu, options.localAddress, options.icmp, counters)
     this.segmenter = createSegmenter(arena, place.headers, HEADER_SLOTS, sums)
     const toOutside = new Entries(OUTSIDE_ENTRIES, PIECES_PER_RUN)
     const toInside = new Entries(INSIDE_ENTRIES, PIECES_PER_ENTRY)
@@ -140,7 +140,17 @@ export class Engine {
     })
     const onGivenUp = options.onGivenUp ?? ignore
     const { inside, outside } = options
-    this.sender = new Sender(outside, hops, toOutside, this.runs, counters, onGivenUp)
+    this.sender = new Sender({
+      arena,
+      port: outside,
+      hops,
+      headerLen: encap.headerLen,
+      out: toOutside,
+      runs: this.runs,
+      icmp: this.icmp,
+      counters,
+      onGivenUp,
+    })
     this.writer = new Writer(inside, toInside, coalescer, counters, onGivenUp)
   }
 

@@ -15,12 +15,22 @@ import { ICMP_FAILED, ICMP_LIMITED, ICMP_SENT } from './counters.js'
 import { NAME_SIZE, writeName } from './fib/nexthop.js'
 import type { Arena } from './packet/arena.js'
 import { Entries } from './packet/entries.js'
-import { DROP_NO_ROUTE, DROP_TTL, VERDICT_COUNT, type Verdict } from './packet/verdict.js'
+import {
+  DROP_NO_ROUTE,
+  DROP_TOO_BIG,
+  DROP_TTL,
+  DROP_TX_UNREACHABLE,
+  FORWARD,
+  VERDICT_COUNT,
+  type Verdict,
+} from './packet/verdict.js'
 import * as icmpv4 from './wire/icmpv4.js'
 import * as ipv4 from './wire/ipv4.js'
 
 /** RFC 1812 §4.3.2.3: an ICMP error is at most 576 bytes long. */
 const MAX_ERROR_LEN = 576
+/** What stands before the quoted packet, bytes. */
+const HEADERS = ipv4.HEADER_LEN + icmpv4.HEADER_LEN
 /** Errors built between two flushes; more than that are counted as limited. */
 const SLOTS = 32
 /** Bytes of arena that the errors take. */
@@ -40,6 +50,8 @@ const REFILL_MS = 100
 /** What a drop earns: verdict, type, code. A drop that is not listed earns no error. */
 const EARNED: readonly (readonly [Verdict, number, number])[] = [
   [DROP_NO_ROUTE, icmpv4.UNREACHABLE, icmpv4.NET_UNREACHABLE],
+  [DROP_TX_UNREACHABLE, icmpv4.UNREACHABLE, icmpv4.HOST_UNREACHABLE],
+  [DROP_TOO_BIG, icmpv4.UNREACHABLE, icmpv4.FRAGMENTATION_NEEDED],
   [DROP_TTL, icmpv4.TIME_EXCEEDED, icmpv4.TTL_IN_TRANSIT],
 ]
 /** By verdict: type << 8 | code, −1 = no error. */
@@ -55,6 +67,7 @@ export interface IcmpPort {
 export class IcmpErrors {
   private readonly arena: Arena
   private readonly base: number
+  private readonly maxQuote: number
   private readonly source: number
   private readonly port: IcmpPort
   private readonly counters: Counters
@@ -63,14 +76,27 @@ export class IcmpErrors {
   private readonly tokens = new Int32Array(BUCKETS).fill(BURST)
   private readonly refilledAt = new Float64Array(BUCKETS)
   private nowMs = 0
+  // What the last error about an entry in this breath was about: verdict, source and destination.
+  private toldVerdict: Verdict = FORWARD
+  private toldSrc = 0
+  private toldDst = 0
 
   /**
    * @param base    offset in the arena of ICMP_ARENA_BYTES that belong to the errors
+   * @param mtu     of the overlay: an error that goes to a peer must fit, too
    * @param source  address bits the errors come from: the own subnet's base address
    */
-  constructor(arena: Arena, base: number, source: number, port: IcmpPort, counters: Counters) {
+  constructor(
+    arena: Arena,
+    base: number,
+    mtu: number,
+    source: number,
+    port: IcmpPort,
+    counters: Counters,
+  ) {
     this.arena = arena
     this.base = base
+    this.maxQuote = Math.min(MAX_ERROR_LEN, mtu) - HEADERS
     this.source = source
     this.port = port
     this.counters = counters
@@ -79,18 +105,45 @@ export class IcmpErrors {
   /** Sets the time that the rate limit goes by, once a breath. */
   tick(nowMs: number): void {
     this.nowMs = nowMs
+    this.toldVerdict = FORWARD
   }
 
-  /** Builds the error that a dropped packet earns, if it earns one. The packet has passed `ipv4.check`. */
+  /** Builds the error that a dropped packet earns, if it earns one. The packet has passed `ipv4.check` or `ipv6.check`. */
   about(verdict: Verdict, at: number): void {
-    const kind = KIND_OF[verdict] ?? -1
-    if (kind < 0 || !this.mayAnswer(at)) return
-    const receiver = ipv4.src(this.arena.view, at)
-    if (this.out.isFull() || !this.takeToken(receiver)) {
+    if (!this.isEarned(verdict, at) || !this.isGranted(at)) return
+    this.build(verdict, at, ipv4.totalLen(this.arena.view, at), 0, 0)
+  }
+
+  /**
+   * The same about a packet that a device refused, an entry of one piece or two: headers and payload.
+   * Neighbours of equal source and destination, such as the segments of a super-packet, are told of
+   * once a breath.
+   * @param before  bytes of encapsulation before the packet
+   * @param mtuTo   asked for the largest packet that fits the path to a name, 0 = not known, if the
+   *                error has to say it; an MTU that the packet fits would be nonsense, and is not sent
+   */
+  aboutEntry(
+    verdict: Verdict,
+    entries: Entries,
+    i: number,
+    before: number,
+    mtuTo: (name: number) => number,
+  ): void {
+    const first = entries.firstPiece(i)
+    const at = entries.pieceAt(first) + before
+    if (!this.isEarned(verdict, at)) return
+    if (this.isTold(verdict, at)) {
       this.counters.gauge(ICMP_LIMITED, 1)
       return
     }
-    this.build(kind >> 8, kind & 0xff, at, receiver)
+    if (!this.isGranted(at)) return
+    let mtu = 0
+    if (verdict === DROP_TOO_BIG) {
+      mtu = mtuTo(entries.name(i))
+      if (mtu === 0 || mtu >= ipv4.totalLen(this.arena.view, at)) return
+    }
+    const rest = entries.pieceTotal(i) > 1 ? entries.pieceAt(first + 1) : 0
+    this.build(verdict, at, entries.pieceLen(first) - before, rest, mtu)
   }
 
   /** Sends what was built. */
@@ -104,9 +157,32 @@ export class IcmpErrors {
     out.clear()
   }
 
-  /** RFC 1812 §4.3.2.7. */
+  private isEarned(verdict: Verdict, at: number): boolean {
+    return (KIND_OF[verdict] ?? -1) >= 0 && this.mayAnswer(at)
+  }
+
+  /** Whether the last error was about the same; from now on it is. */
+  private isTold(verdict: Verdict, at: number): boolean {
+    const src = ipv4.src(this.arena.view, at)
+    const dst = ipv4.dst(this.arena.view, at)
+    if (this.toldVerdict === verdict && this.toldSrc === src && this.toldDst === dst) return true
+    this.toldVerdict = verdict
+    this.toldSrc = src
+    this.toldDst = dst
+    return false
+  }
+
+  /** Whether the sender of a packet may get an error now; one that it may not get is counted. */
+  private isGranted(at: number): boolean {
+    if (!this.out.isFull() && this.takeToken(ipv4.src(this.arena.view, at))) return true
+    this.counters.gauge(ICMP_LIMITED, 1)
+    return false
+  }
+
+  /** RFC 1812 §4.3.2.7. About IPv6 there are no errors yet: they are another protocol (RFC 4443). */
   private mayAnswer(at: number): boolean {
     const v = this.arena.view
+    if (ipv4.version(v, at) !== 4) return false
     if (ipv4.isLaterFragment(v, at)) return false
     if (!isSingleHost(ipv4.src(v, at)) || !isUnicast(ipv4.dst(v, at))) return false
     if (ipv4.protocol(v, at) !== ipv4.PROTO_ICMP) return true
@@ -114,18 +190,30 @@ export class IcmpErrors {
     return ipv4.totalLen(v, at) > headerLen && !icmpv4.isError(v, at + headerLen)
   }
 
-  private build(type: number, code: number, about: number, receiver: number): void {
-    const v = this.arena.view
+  /**
+   * Builds an error about a packet in up to two pieces.
+   * @param head  bytes of the packet from `at`
+   * @param rest  where its other bytes are, if there are any
+   * @param mtu   next-hop MTU of a fragmentation needed (RFC 1191 §4), 0 in other errors
+   */
+  private build(verdict: Verdict, at: number, head: number, rest: number, mtu: number): void {
+    const { view: v, bytes } = this.arena
     const slot = this.out.count
-    const at = this.base + slot * MAX_ERROR_LEN
-    const headers = ipv4.HEADER_LEN + icmpv4.HEADER_LEN
-    const quoted = Math.min(ipv4.totalLen(v, about), MAX_ERROR_LEN - headers)
-    this.arena.bytes.copyWithin(at + headers, about, about + quoted)
-    ipv4.write(v, at, headers + quoted, TOS, 0, 0, TTL, ipv4.PROTO_ICMP, this.source, receiver)
-    icmpv4.writeError(v, at + ipv4.HEADER_LEN, type, code, 0, icmpv4.HEADER_LEN + quoted)
+    const to = this.base + slot * MAX_ERROR_LEN
+    const quote = to + HEADERS
+    const quoted = Math.min(ipv4.totalLen(v, at), this.maxQuote)
+    const fromHead = Math.min(quoted, head)
+    bytes.copyWithin(quote, at, at + fromHead)
+    if (quoted > fromHead) bytes.copyWithin(quote + fromHead, rest, rest + quoted - fromHead)
+    const icmpLen = icmpv4.HEADER_LEN + quoted
+    const len = ipv4.HEADER_LEN + icmpLen
+    const kind = KIND_OF[verdict] ?? 0
+    const receiver = ipv4.src(v, at)
+    ipv4.write(v, to, len, TOS, 0, 0, TTL, ipv4.PROTO_ICMP, this.source, receiver)
+    icmpv4.writeError(v, to + ipv4.HEADER_LEN, kind >> 8, kind & 0xff, mtu, icmpLen)
     const name = slot * NAME_SIZE
     writeName(this.names, name, 4, receiver, 0, 0, 0, 0)
-    this.out.add(at, headers + quoted, name, headers + quoted)
+    this.out.add(to, len, name, len)
   }
 
   private takeToken(receiver: number): boolean {

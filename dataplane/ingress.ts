@@ -214,7 +214,7 @@ export function createIngress(parts: IngressParts): Ingress {
   function age(at: number): Verdict {
     if (!lowersTtl) return FORWARD
     if ((isV6 ? ipv6.hopLimit(view, at) : ipv4.ttl(view, at)) <= 1) {
-      if (!isV6) icmp.about(DROP_TTL, at)
+      icmp.about(DROP_TTL, at)
       return DROP_TTL
     }
     if (isV6) ipv6.decrementHopLimit(view, at)

@@ -118,6 +118,10 @@ export class Belt implements InsideDevice, OutsidePort {
     return this.write(entries)
   }
 
+  sendInFragments(entries: Entries): void {
+    this.write(entries)
+  }
+
   pathRoom(): number {
     return 0
   }

@@ -42,6 +42,25 @@ t.test('a traceroute shows each hop of the `udp` backend (F38)', { skip }, async
   for (const host of [h1, h2]) assertAccounted(t, host.name, await overlay.settled(host))
 })
 
+t.test('a peer that the kernel cannot reach: ICMP 3/1', { skip }, async (t) => {
+  const overlay = await createOverlay(t, { hosts: 3, store: 'file' })
+  const [h1, h2, h3] = [1, 2, 3].map((n) => overlay.host(n)) as [Host, Host, Host]
+  const p1 = await overlay.addPod(h1)
+  const [base1, base2, base3] = await Promise.all([h1, h2, h3].map(overlayAddress))
+  for (const kind of ['unreachable', 'prohibit', 'blackhole']) {
+    await h1.ip(`route add ${kind} ${h2.address}/32`)
+    const { code, stdout } = await p1.run('ping', ['-c1', '-W2', base2 ?? ''])
+    t.equal(code, 1, kind)
+    // A black hole is EINVAL, which says nothing about the peer.
+    const said = stdout.includes(`From ${base1} icmp_seq=1 Destination Host Unreachable`)
+    t.equal(said, kind !== 'blackhole', `${kind}: ${stdout}`)
+    t.equal((await p1.run('ping', ['-c1', '-W2', base3 ?? ''])).code, 0, 'the other peer answers')
+    await h1.ip(`route del ${kind} ${h2.address}/32`)
+  }
+  t.equal((await p1.run('ping', ['-c1', '-W2', base2 ?? ''])).code, 0, 'and so does it later')
+  t.match(await overlay.settled(h1), new Map([['egress.drop_tx_unreachable', 2]]))
+})
+
 /** A store whose network can lease one subnet only, with leases written by hand. */
 function writeStore(directory: string, subnet: string, leases: Record<string, Host>): void {
   mkdirSync(join(directory, 'subnets'), { recursive: true })

@@ -33,9 +33,16 @@ export interface OutsidePort {
    * call. The result of each entry is in `entries.result(i)` afterwards.
    * @param names  the table of destinations: `NAME_SIZE` bytes each, see fib/nexthop.ts
    * @param first  entry to begin with, default 0
-   * @returns      index behind the last entry that has a result, as {@link InsideDevice.write}
+   * @returns      index behind the last entry that has a result, as {@link InsideDevice.write};
+   *               a datagram that is longer than the path to its destination (EMSGSIZE) is the last
+   *               one tried, too
    */
   send(entries: Entries, names: Uint8Array, first?: number): number
+  /**
+   * Sends entries that {@link send} found longer than the path, none of them with a segment size, in
+   * fragments. For the rare case: it takes several system calls.
+   */
+  sendInFragments(entries: Entries, names: Uint8Array): void
   /**
    * Bytes that a datagram to a destination may have so that it travels in one piece, by what the
    * kernel knows of the path now; 0 = it does not know. For the rare case that one is refused: it

@@ -76,6 +76,9 @@ export function createFaultyOutside(
       return count
     },
     send: (entries, names, first = 0) => writer.write(entries, first, names),
+    sendInFragments: (entries, names) => {
+      port.sendInFragments(entries, names)
+    },
     pathRoom: (names, name) => port.pathRoom(names, name),
   }
 }

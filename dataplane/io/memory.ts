@@ -131,6 +131,7 @@ export class MemoryOutside implements OutsidePort {
   private sent: SentDatagram[] = []
   private readonly refusals = new Refusals()
   private readonly narrowPaths = new NarrowPaths()
+  private mayFragment = false
 
   /**
    * @param arena     the memory that entries point into
@@ -184,12 +185,18 @@ export class MemoryOutside implements OutsidePort {
   }
 
   /**
-   * Makes the path to a peer too narrow for datagrams of more bytes than `room`: runs of them are
-   * refused, single ones are taken, as the kernel may cut them into fragments.
-   * @param errno  EMSGSIZE, or EINVAL as Linux before 6.14 says
+   * Makes the path to a peer too narrow for datagrams of more bytes than `room`: they are refused
+   * unless they may be fragmented.
+   * @param errno  what the answer to runs of them is: EMSGSIZE, or EINVAL as Linux before 6.14 says
    */
   narrowPath(to: Endpoint, room: number, errno = EMSGSIZE): void {
     this.narrowPaths.set(to, room, errno)
+  }
+
+  sendInFragments(entries: Entries, names: Uint8Array): void {
+    this.mayFragment = true
+    takeEach(entries, 0, (i) => this.take(entries, i, names))
+    this.mayFragment = false
   }
 
   pathRoom(names: Uint8Array, name: number): number {
@@ -207,7 +214,8 @@ export class MemoryOutside implements OutsidePort {
     if (to === null || to.port === 0) return EINVAL
     if (segment > this.narrowPaths.room(to)) return this.narrowPaths.errno(to)
     const bytes = gatherEntry(this.arena, entries, i)
-    if (bytes.length > MAX_DATAGRAM) return EMSGSIZE
+    const room = this.mayFragment || segment > 0 ? MAX_DATAGRAM : this.narrowPaths.room(to)
+    if (bytes.length > Math.min(room, MAX_DATAGRAM)) return EMSGSIZE
     const datagrams = cut(bytes, segment)
     if (datagrams.length > MAX_RUN) return EINVAL
     if (this.sent.length + datagrams.length > this.capacity) return EAGAIN

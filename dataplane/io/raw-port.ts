@@ -40,7 +40,10 @@ export class RawPort {
    * @param names  the table of destinations: `NAME_SIZE` bytes each, port 0
    */
   send(entries: Entries, names: Uint8Array): void {
-    native.send(this.fd, this.arena.bytes, entries.pieces, entries.entries, entries.count, names)
+    const { pieces, entries: fields, count } = entries
+    for (let done = 0; done < count;) {
+      done = native.send(this.fd, this.arena.bytes, pieces, fields, count, names, done)
+    }
   }
 
   close(): void {

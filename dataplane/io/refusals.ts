@@ -2,7 +2,7 @@
  * What devices in memory refuse, on order, and how they go on then: as Linux does.
  */
 import type { Entries } from '../packet/entries.js'
-import { describeEndpoint, EAGAIN, ENOBUFS, type Endpoint } from './endpoint.js'
+import { describeEndpoint, EAGAIN, EMSGSIZE, ENOBUFS, type Endpoint } from './endpoint.js'
 
 /** Makes the next entries fail with an errno, as a kernel short of memory or a dead peer would. */
 export class Refusals {
@@ -27,7 +27,7 @@ export class Refusals {
   }
 }
 
-/** Paths to peers that are too narrow for some runs. */
+/** Paths to peers that are too narrow for some datagrams. */
 export class NarrowPaths {
   private readonly paths = new Map<string, { readonly room: number; readonly errno: number }>()
 
@@ -47,7 +47,8 @@ export class NarrowPaths {
 }
 
 /**
- * Gives entries their results, up to the first refused one that stands for several packets.
+ * Gives entries their results, up to the first refused one that is too long or stands for several
+ * packets.
  * @param take  takes an entry; its errno, 0 = taken
  * @returns     index behind the last entry that has a result
  */
@@ -56,7 +57,7 @@ export function takeEach(entries: Entries, first: number, take: (i: number) => n
     const errno = take(i)
     entries.setResult(i, errno)
     const isFull = errno === EAGAIN || errno === ENOBUFS
-    if (errno !== 0 && !isFull && entries.segment(i) > 0) return i + 1
+    if (errno === EMSGSIZE || (errno !== 0 && !isFull && entries.segment(i) > 0)) return i + 1
   }
   return entries.count
 }

@@ -5,6 +5,7 @@
  * that never answers can be made there.
  */
 import { spawnSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { constants as os } from 'node:os'
 import { ENTRY_FIELDS } from '../packet/entries.js'
 import { HEADROOM } from '../packet/layout.js'
@@ -46,14 +47,16 @@ t.test('an entry that is refused costs only itself', (t) => {
         ? [8, broadcast, os.errno.EACCES]
         : i % 7 === 5
           ? [8, -1, os.errno.EDESTADDRREQ]
-          : i === 66
+          : i === 67
             ? [65508, 0, os.errno.EMSGSIZE]
             : [8, 0, 0]
     entries.add(free, len, name, len)
     entries.setResult(i, 99)
     want.push(errno)
   }
-  port.send(entries, names)
+  const end = port.send(entries, names)
+  t.equal(end, 68, 'one that is too long ends the call')
+  t.equal(port.send(entries, names, end), 200)
   t.same(results(entries), want)
   t.equal(receiver.receive(batch), want.filter((errno) => errno === 0).length)
   port.close()
@@ -171,6 +174,64 @@ t.test('what fits the path to a peer in one piece is known, and a longer run is 
   encodeName(endpoint6(address, 9), names, wide6)
   t.equal(port6.pathRoom(names, wide6), 1352)
   for (const each of [port, port6]) each.close()
+  ip('link', 'del', 'path0')
+  t.end()
+})
+
+/** A count of the kernel's IP layer in this namespace. */
+function ipCount(name: string): number {
+  const [names = [], values = []] = readFileSync('/proc/net/snmp', 'utf8')
+    .split('\n')
+    .filter((line) => line.startsWith('Ip:'))
+    .map((line) => line.split(' '))
+  return Number(values[names.indexOf(name)])
+}
+
+t.test('a port that does not fragment refuses what is longer than the path', (t) => {
+  ip('link', 'add', 'path0', 'type', 'veth', 'peer', 'name', 'path1')
+  ip('address', 'add', '10.97.0.1/24', 'dev', 'path0')
+  ip('-6', 'address', 'add', 'fd97::1/64', 'dev', 'path0', 'nodad')
+  ip('link', 'set', 'path1', 'up')
+  ip('link', 'set', 'path0', 'up')
+  ip('neigh', 'add', '10.97.0.3', 'lladdr', '02:00:00:00:00:03', 'dev', 'path0')
+  ip('route', 'add', '10.97.0.3/32', 'dev', 'path0', 'mtu', '1000')
+  ip('-6', 'route', 'add', 'fd97::3/128', 'dev', 'path0', 'mtu', '1400')
+  const { arena, entries, names, free } = createBench()
+  const address = new Uint8Array(16)
+  address.set([0xfd, 0x97])
+  address[15] = 3
+  encodeName(endpoint4(0x0a610003, 9), names, 0)
+  encodeName(endpoint6(address, 9), names, 32)
+  const port = openPort(arena, { address: '10.97.0.1', dontFragment: true })
+  const port6 = openPort(arena, { family: 6, address: 'fd97::1', dontFragment: true })
+  const fragmenting = openPort(arena, { address: '10.97.0.1' })
+  const cases = [
+    { port, name: 0, room: 972 },
+    { port: port6, name: 32, room: 1352 },
+  ]
+  const stage = (name: number, ...lengths: readonly number[]): void => {
+    entries.clear()
+    for (const len of lengths) entries.add(free, len, name, len)
+  }
+  for (const { port, name, room } of cases) {
+    stage(name, room, room + 1, room)
+    t.equal(port.send(entries, names), 2)
+    t.same(results(entries).slice(0, 2), [0, os.errno.EMSGSIZE])
+    t.equal(port.send(entries, names, 2), 3)
+    t.same(results(entries).slice(2), [0])
+    const before = ipCount('FragCreates')
+    stage(name, room + 1, 65000)
+    port.sendInFragments(entries, names)
+    t.same(results(entries), [0, 0])
+    if (port.family === 4) t.equal(ipCount('FragCreates') - before, 2 + 67)
+    stage(name, room + 1)
+    port.send(entries, names)
+    t.same(results(entries), [os.errno.EMSGSIZE], 'only those')
+  }
+  stage(0, 973)
+  fragmenting.send(entries, names)
+  t.same(results(entries), [0], 'other ports fragment as they like')
+  for (const each of [port, port6, fragmenting]) each.close()
   ip('link', 'del', 'path0')
   t.end()
 })

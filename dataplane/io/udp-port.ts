@@ -34,6 +34,8 @@ export interface UdpOptions {
   readonly reusePort?: boolean
   /** Receive trains of datagrams merged (UDP_GRO). Default false. */
   readonly gro?: boolean
+  /** Never fragment a datagram, except by {@link UdpPort.sendInFragments}. Default false. */
+  readonly dontFragment?: boolean
   /** IPv6 only: accept IPv4 as well, as mapped addresses. Default false. */
   readonly dualStack?: boolean
 }
@@ -89,6 +91,22 @@ function configure(fd: number, options: UdpOptions): void {
   if (options.gro === true) {
     native.setOption(fd, IPPROTO_UDP, UDP_GRO, 1)
   }
+  if (options.dontFragment === true) {
+    setFragmenting(fd, options.family, false)
+  }
+}
+
+/**
+ * Says what becomes of datagrams that are longer than the path's MTU as the kernel knows it (ip(7),
+ * IP_MTU_DISCOVER): they are refused with EMSGSIZE, or leave as fragments.
+ */
+function setFragmenting(fd: number, family: Family, mayFragment: boolean): void {
+  const { IPPROTO_IP, IP_MTU_DISCOVER, IPPROTO_IPV6, IPV6_MTU_DISCOVER } = native.constants
+  // linux/in6.h has the same numbers for IPv6.
+  const { IP_PMTUDISC_DO, IP_PMTUDISC_WANT } = native.constants
+  const value = mayFragment ? IP_PMTUDISC_WANT : IP_PMTUDISC_DO
+  if (family === 4) native.setOption(fd, IPPROTO_IP, IP_MTU_DISCOVER, value)
+  else native.setOption(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, value)
 }
 
 /**
@@ -169,6 +187,12 @@ export class UdpPort implements OutsidePort {
   send(entries: Entries, names: Uint8Array, first = 0): number {
     const { pieces, entries: fields, count } = entries
     return native.send(this.sendFd, this.arena.bytes, pieces, fields, count, names, first)
+  }
+
+  sendInFragments(entries: Entries, names: Uint8Array): void {
+    setFragmenting(this.sendFd, this.family, true)
+    for (let done = 0; done < entries.count;) done = this.send(entries, names, done)
+    setFragmenting(this.sendFd, this.family, false)
   }
 
   pathRoom(names: Uint8Array, name: number): number {

@@ -117,7 +117,7 @@ export interface Native {
   /**
    * Sends entries (packet/entries.ts) in order, without blocking. Each gets its errno as result;
    * after EAGAIN or ENOBUFS the rest gets the same without being tried. An entry with a segment
-   * size that is refused for another reason is the last one tried.
+   * size that is refused for another reason, or one that is too long (EMSGSIZE), is the last one tried.
    * @param pieces  pairs (offset in the arena, length)
    * @param names   destinations, `layout.NAME_SIZE` bytes each: a sockaddr in the kernel's layout,
    *                and its length as a native int32 at `layout.NAME_LENGTH_AT`

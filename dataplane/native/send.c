@@ -5,8 +5,9 @@
  * first leaves. An entry that the kernel refuses gets the errno as its result and costs only
  * itself; when the kernel has no room, the rest gets that errno without being tried, since trying
  * would only burn time and put later packets before earlier ones. One that stands for several
- * packets (it has a segment size) ends the call when it is refused: the caller may want to send
- * them one by one before what stands behind them.
+ * packets (it has a segment size) ends the call when it is refused, and so does one that is too long
+ * for the path to a destination: the caller may want to send it another way before what stands
+ * behind it.
  */
 #include "heddle.h"
 
@@ -222,7 +223,7 @@ napi_value send_entries(napi_env env, napi_callback_info info) {
         return number(&call, order.count);
       } else if (errno != EINTR) {
         set_results(&order, i + done, i + done + 1, errno);
-        if (outbox.messages[done].msg_hdr.msg_controllen != 0) {
+        if (errno == EMSGSIZE || outbox.messages[done].msg_hdr.msg_controllen != 0) {
           return number(&call, i + done + 1);
         }
         done++;

@@ -215,7 +215,7 @@ t.test('after a flush nothing is open, after disable nothing opens', async (t) =
   t.notOk(runs.isOn())
 })
 
-t.test('a peer with a narrow path gets single packets for a while', async (t) => {
+t.test('a peer with a narrow path gets no runs of longer packets for a while', async (t) => {
   const out = new Entries(64, PIECES)
   const runs = new Runs(out, 64)
   const shapeNow = (nowMs: number): number[][] => {
@@ -229,10 +229,17 @@ t.test('a peer with a narrow path gets single packets for a while', async (t) =>
     [100, 100],
     [60, 60],
   ])
-  runs.avoid(1)
+  runs.avoid(1, 100)
+  t.strictSame(shapeNow(5), [
+    [100, 100],
+    [60, 60],
+  ])
+  runs.avoid(1, 99)
   t.strictSame(shapeNow(6), [[100], [100], [60, 60]])
-  t.strictSame(shapeNow(4 + AVOID_MS), [[100], [100], [60, 60]])
-  t.strictSame(shapeNow(5 + AVOID_MS), [
+  runs.avoid(1, 0)
+  t.strictSame(shapeNow(6), [[100], [100], [60, 60]], 'nothing is known to fit')
+  t.strictSame(shapeNow(5 + AVOID_MS), [[100], [100], [60, 60]])
+  t.strictSame(shapeNow(6 + AVOID_MS), [
     [100, 100],
     [60, 60],
   ])

@@ -5,8 +5,9 @@
  * join as the last. Otherwise it opens the next run. So packets to one peer keep their order, and
  * packets to different peers may be interleaved freely: each peer has a run of its own to grow.
  *
- * The kernel cuts a run only into datagrams that fit the path whole, while a single datagram may be
- * fragmented. A peer whose path turned out too narrow gets single packets for a while.
+ * The kernel cuts a run only into datagrams that fit the path whole. Where the path to a peer turned
+ * out too narrow, packets that are longer leave by themselves for a while: some of them may be
+ * fragmented, the senders of the others hear of it.
  */
 import type { Entries } from '../packet/entries.js'
 
@@ -14,7 +15,7 @@ import type { Entries } from '../packet/entries.js'
 const SLOTS = 32
 /** A message of 65507 bytes, the most UDP can carry, is split again by the kernel; this is not. */
 export const MAX_RUN_BYTES = 65490
-/** How long a peer gets single packets. Trying again too early costs one refused send. */
+/** How long a peer gets no runs of long packets. Trying again too early costs one refused send. */
 export const AVOID_MS = 60_000
 
 export class Runs {
@@ -26,6 +27,7 @@ export class Runs {
   private readonly sizes = new Int32Array(SLOTS)
   private readonly avoided = new Int32Array(SLOTS)
   private readonly avoidedAt = new Float64Array(SLOTS)
+  private readonly rooms = new Int32Array(SLOTS)
   private nowMs = 0
 
   /** @param maxPackets  packets a run may have: what the kernel takes, 1 = no runs */
@@ -49,10 +51,15 @@ export class Runs {
     this.nowMs = nowMs
   }
 
-  /** Makes no runs to a peer for a while: the kernel said that their packets do not fit the path. */
-  avoid(hop: number): void {
-    this.avoided[hop & (SLOTS - 1)] = hop
-    this.avoidedAt[hop & (SLOTS - 1)] = this.nowMs
+  /**
+   * Makes no runs of long packets to a peer for a while: the kernel said that they do not fit the path.
+   * @param room  bytes that do fit, with the encapsulation; 0 = not known
+   */
+  avoid(hop: number, room: number): void {
+    const slot = hop & (SLOTS - 1)
+    this.avoided[slot] = hop
+    this.avoidedAt[slot] = this.nowMs
+    this.rooms[slot] = room
   }
 
   /** Forgets the open runs: their entries were handed over. */
@@ -87,16 +94,20 @@ export class Runs {
       }
     }
     const entry = out.begin(name)
-    this.hops[slot] = this.isOn() && !this.isAvoided(hop) ? hop : 0
+    this.hops[slot] = this.isOn() && !this.isAvoided(hop, len) ? hop : 0
     this.entries[slot] = entry
     this.sizes[slot] = len
     return entry
   }
 
-  /** Whether a peer gets no runs now. */
-  isAvoided(hop: number): boolean {
+  /** Whether a peer gets no runs of packets of so many bytes now. */
+  isAvoided(hop: number, len: number): boolean {
     const slot = hop & (SLOTS - 1)
-    return this.avoided[slot] === hop && this.nowMs - (this.avoidedAt[slot] ?? 0) < AVOID_MS
+    return (
+      this.avoided[slot] === hop &&
+      len > (this.rooms[slot] ?? 0) &&
+      this.nowMs - (this.avoidedAt[slot] ?? 0) < AVOID_MS
+    )
   }
 }
 
