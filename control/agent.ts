@@ -10,19 +10,19 @@
  */
 import {
   Dataplane,
-  UDP_OVERHEAD,
   type IngressCheckMode,
   type OffloadWish,
   type SourceException,
 } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
-import { parseUdpBackend, requireBackendType } from './backend-config.js'
+import { createBackend, type Backend } from './backend.js'
+import { requireBackendType } from './backend-config.js'
 import { compact } from './compaction.js'
 import { deviceFault, engineFault } from './device-faults.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
-import { desiredForUdp, type HostState } from './host/state.js'
+import { desiredForTun, type HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
@@ -108,20 +108,21 @@ export class Agent {
     const config = await this.fetchConfig(signal)
     if (config === null) return
     requireBackendType(config)
-    const { port } = parseUdpBackend(config)
     const external = await this.findInterface()
-    const mtu = external.mtu - UDP_OVERHEAD
-    const dataplane = this.openDataplane(external, port)
+    const backend = await createBackend(config, external, () =>
+      this.options.store.listLeases(signal),
+    )
+    const { port, mtu, attrs } = backend
+    const dataplane = this.openDataplane(external, backend)
     if (dataplane.whyFewerQueues !== null) {
       log.warn(`one engine only: the kernel takes no steering program: ${dataplane.whyFewerQueues}`)
     }
     try {
-      const attrs = udpAttrs(external)
       const lease = await this.acquire(config, attrs, signal)
       const keeper = this.createKeeper(lease, attrs)
-      const peers = new Peers(dataplane, lease.subnet, port, log)
+      const peers = new Peers(dataplane, lease.subnet, backend, log)
       this.running = { config, external, dataplane, keeper, peers, port, mtu }
-      const desired = desiredForUdp(dataplane.device, mtu, config.ipv4.network, lease.subnet.v4)
+      const desired = desiredForTun(dataplane.device, mtu, config.ipv4.network, lease.subnet.v4)
       await this.applyState(desired)
       await this.forward(this.running, desired, signal)
     } finally {
@@ -204,10 +205,12 @@ export class Agent {
     return chosen
   }
 
-  private openDataplane(external: ChosenInterface, port: number): Dataplane {
+  private openDataplane(external: ChosenInterface, backend: Backend): Dataplane {
+    const { device, port, encap } = backend
     try {
       return new Dataplane({
-        device: 'flannel%d',
+        device,
+        encap,
         bindAddress: external.address,
         port,
         busyPollUs: this.options.busyPollUs,
@@ -225,7 +228,7 @@ export class Agent {
         },
       })
     } catch (error) {
-      throw deviceFault(error, external.address, port)
+      throw deviceFault(error, external.address, port, device)
     }
   }
 
@@ -348,9 +351,4 @@ export class Agent {
       last = fault
     }
   }
-}
-
-/** What a host publishes with the `udp` backend: its address, nothing else. */
-function udpAttrs(external: ChosenInterface): LeaseAttrs {
-  return { publicIP: external.externalAddress, publicIPv6: null, backendType: '' }
 }

@@ -1,6 +1,7 @@
 /**
  * The Backend object of the network configuration, per backend type.
  */
+import { VXLAN_OVERHEAD, VXLAN_PORT, VXLAN_VNI } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
 import { quoteValue } from './json-object.js'
 import type { NetworkConfig } from './network-config.js'
@@ -9,7 +10,7 @@ import type { NetworkConfig } from './network-config.js'
 export const UDP_PORT = 8285
 
 /** Backend types that this build can run. */
-export const BACKENDS = ['udp'] as const
+export const BACKENDS = ['udp', 'vxlan'] as const
 
 export type BackendType = (typeof BACKENDS)[number]
 
@@ -45,13 +46,71 @@ export function requireBackendType(config: NetworkConfig): BackendType {
  * @throws HeddleError HEDDLE_CONFIG
  */
 export function parseUdpBackend(config: NetworkConfig): { readonly port: number } {
-  const port = config.backend.options.get('port') ?? UDP_PORT
-  if (typeof port === 'number' && Number.isInteger(port) && port >= 1 && port <= 65535) {
-    return { port }
+  return { port: numberOf(config, 'Port', 1, 65535) ?? UDP_PORT }
+}
+
+export interface VxlanConfig {
+  readonly vni: number
+  readonly port: number
+  /** MTU of the underlay, null = that of the interface. */
+  readonly mtu: number | null
+}
+
+/** The longest VNI whose device name, `flannel.<VNI>`, has the 15 bytes that the kernel allows. */
+const MAX_NAMED_VNI = 9_999_999
+/** The least underlay MTU whose overlay MTU is one that IPv4 works with (RFC 791 §3.2: 68). */
+const MIN_MTU = VXLAN_OVERHEAD + 68
+
+/**
+ * Options of the `vxlan` backend; a Port of 0 is the default one, as with flannel.
+ * @throws HeddleError HEDDLE_CONFIG
+ */
+export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
+  for (const [name, why] of UNSUPPORTED) {
+    if (isSet(config, name)) {
+      throw invalid(`Backend.${name} is true, but ${why}; leave it out`, false)
+    }
   }
-  throw new HeddleError(
-    'HEDDLE_CONFIG',
-    `invalid network configuration: Backend.Port is ${quoteValue(port)}; write a number from 1 to 65535 without quotes`,
-    { retryable: true },
+  const dataplane = config.backend.options.get('dataplane') ?? 'user'
+  if (dataplane === 'kernel') {
+    throw invalid('Backend.Dataplane "kernel" is not built yet; leave it out', false)
+  }
+  if (dataplane !== 'user') {
+    throw invalid(`Backend.Dataplane is ${quoteValue(dataplane)}; write "user" or leave it out`)
+  }
+  const port = numberOf(config, 'Port', 0, 65535) ?? 0
+  return {
+    vni: numberOf(config, 'VNI', 0, MAX_NAMED_VNI) ?? VXLAN_VNI,
+    port: port === 0 ? VXLAN_PORT : port,
+    mtu: numberOf(config, 'MTU', MIN_MTU, 65535),
+  }
+}
+
+/** Switches of `vxlan` that cannot be on, and the reason. */
+const UNSUPPORTED = [
+  ['GBP', 'packets have no kernel marks in user space, from which group policies are made'],
+  ['Learning', 'peers are known from their leases and never learned from packets'],
+  ['DirectRouting', 'routes past the tunnel are not built yet'],
+] as const
+
+function isSet(config: NetworkConfig, name: string): boolean {
+  const value = config.backend.options.get(name.toLowerCase()) ?? false
+  if (typeof value === 'boolean') return value
+  throw invalid(`Backend.${name} is ${quoteValue(value)}; write true or false without quotes`)
+}
+
+/** A whole number, null = not given. */
+function numberOf(config: NetworkConfig, name: string, min: number, max: number): number | null {
+  const value = config.backend.options.get(name.toLowerCase()) ?? null
+  if (value === null) return null
+  if (typeof value === 'number' && Number.isInteger(value) && value >= min && value <= max) {
+    return value
+  }
+  throw invalid(
+    `Backend.${name} is ${quoteValue(value)}; write a number from ${String(min)} to ${String(max)} without quotes`,
   )
+}
+
+function invalid(what: string, retryable = true): HeddleError {
+  return new HeddleError('HEDDLE_CONFIG', `invalid network configuration: ${what}`, { retryable })
 }

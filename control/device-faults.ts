@@ -16,14 +16,31 @@ export function engineFault(error: Error, device: string): HeddleError {
 }
 
 /** The kernel refused a device or socket: says which one and what to do about it. */
-export function deviceFault(error: unknown, address: string, port: number): HeddleError {
+export function deviceFault(
+  error: unknown,
+  address: string,
+  port: number,
+  device: string,
+): HeddleError {
   const { code, syscall } = error as { code?: string; syscall?: string }
   const what = describeError(error)
   switch (code) {
     case 'EADDRINUSE':
       return new HeddleError(
         'HEDDLE_BUSY',
-        `UDP ${address}:${String(port)} is taken; another heddled or flanneld runs here, or set Backend.Port (ss -ulpn shows who)`,
+        `UDP ${address}:${String(port)} is taken; another heddled or flanneld runs here, or a VXLAN device of the kernel holds the port, or set Backend.Port (ss -ulpn and ip -d link show type vxlan show who)`,
+        { cause: error },
+      )
+    case 'EBUSY':
+      return new HeddleError(
+        'HEDDLE_BUSY',
+        `${device} is held by another program; stop it, or set another VNI`,
+        { cause: error },
+      )
+    case 'EINVAL':
+      return new HeddleError(
+        'HEDDLE_DEVICE',
+        `${device} cannot be made (${what}); is there a device of that name that is no TUN? If nothing needs it: ip link del ${device}`,
         { cause: error },
       )
     case 'EPERM':

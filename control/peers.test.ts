@@ -3,6 +3,8 @@
  */
 import t from 'tap'
 import type { LeaseChanges } from './lease-watcher.js'
+import { createBackend, type Backend } from './backend.js'
+import { parseNetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { formatPrefix4 } from './prefix.js'
 import { leaseOf, recordedLog } from './scripted-store.js'
@@ -16,7 +18,11 @@ function changes(some: Partial<LeaseChanges>): LeaseChanges {
   return { added: [], changed: [], renewed: [], removed: [], own: null, ...some }
 }
 
-function create() {
+const UDP: Pick<Backend, 'reach'> = {
+  reach: ({ publicIP }) => ({ address: publicIP, port: 8285 }),
+}
+
+function create(backend = UDP) {
   const calls: string[] = []
   const routes = new Set<string>()
   const dataplane = {
@@ -30,7 +36,7 @@ function create() {
     },
   }
   const { log, lines } = recordedLog()
-  return { peers: new Peers(dataplane, OWN, 8285, log), calls, lines }
+  return { peers: new Peers(dataplane, OWN, backend, log), calls, lines }
 }
 
 t.test('added, changed, removed', async (t) => {
@@ -112,4 +118,43 @@ t.test('F56 a lease of another backend is a peer, as for flannel’s udp', async
   const attrs = { ...A.attrs, backendType: 'vxlan', backendData: { VNI: 1 } }
   peers.apply(changes({ added: [{ ...A, attrs }] }))
   t.same(calls, ['set 10.5.1.0/24 192.0.2.1:8285'])
+})
+
+t.test('F56 with vxlan a lease of another backend, or without a VtepMAC, is no peer', async (t) => {
+  const config = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}')
+  const external = {
+    name: 'eth0',
+    index: 2,
+    mtu: 1500,
+    address: '192.0.2.9',
+    externalAddress: '192.0.2.9',
+  }
+  const backend = await createBackend(config, { ...external, notes: [] }, async () => [])
+  const { peers, calls, lines } = create(backend)
+  const vxlan = (backendData: unknown) => ({
+    ...A,
+    attrs: { ...A.attrs, backendType: 'vxlan', backendData },
+  })
+  peers.apply(changes({ added: [vxlan({ VtepMAC: 'c6:d2:32:6f:8f:44' })] }))
+  t.same(calls, ['set 10.5.1.0/24 192.0.2.1:8472'])
+  const refused: readonly (readonly [ReturnType<typeof vxlan>, RegExp])[] = [
+    [
+      { ...A, attrs: { ...A.attrs, backendData: undefined } },
+      /its backend type is none, as of udp/,
+    ],
+    [{ ...A, attrs: { ...vxlan({}).attrs, backendType: 'host-gw' } }, /type is "host-gw"/],
+    [vxlan({ VNI: 1 }), /no VtepMAC/],
+    [vxlan(null), /no VtepMAC/],
+    [vxlan({ VtepMAC: 'ff:ff:ff:ff:ff:ff' }), /no MAC address of a host/],
+    [vxlan({ VtepMAC: 'c6:d2' }), /VtepMAC "c6:d2" is no MAC address/],
+  ]
+  for (const [lease, why] of refused) {
+    peers.apply(changes({ changed: [{ before: A, after: lease }] }))
+    t.equal(calls.at(-1), 'remove 10.5.1.0/24')
+    t.ok(
+      lines.some((line) => why.test(line)),
+      String(why),
+    )
+    t.same(peers.describe(), [])
+  }
 })

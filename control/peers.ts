@@ -3,6 +3,7 @@
  * when each peer is known.
  */
 import type { Dataplane } from '../dataplane/index.js'
+import type { Backend } from './backend.js'
 import { formatSubnet, type Lease, type LeaseSubnet } from './lease.js'
 import type { LeaseChanges } from './lease-watcher.js'
 import type { Logger } from './log.js'
@@ -17,20 +18,20 @@ interface Peer {
 export class Peers {
   private readonly dataplane: Pick<Dataplane, 'setRoute' | 'removeRoute'>
   private readonly own: LeaseSubnet
-  private readonly port: number
+  private readonly backend: Pick<Backend, 'reach'>
   private readonly log: Logger
   private readonly peers = new Map<number, Peer>()
 
-  /** @param port  UDP port of every peer; leases of the `udp` backend do not name one */
+  /** @param backend  knows where the packets of a lease go */
   constructor(
     dataplane: Pick<Dataplane, 'setRoute' | 'removeRoute'>,
     own: LeaseSubnet,
-    port: number,
+    backend: Pick<Backend, 'reach'>,
     log: Logger,
   ) {
     this.dataplane = dataplane
     this.own = own
-    this.port = port
+    this.backend = backend
     this.log = log
   }
 
@@ -45,12 +46,13 @@ export class Peers {
   /** Routes a lease to its host. A lease that cannot be a peer's is named in the log and left out. */
   private set(lease: Lease): void {
     const fault = this.fault(lease)
-    if (fault !== null) {
-      this.log.warn(`ignoring lease ${formatSubnet(lease.subnet)}: ${fault}`)
+    const reach = fault === null ? this.backend.reach(lease.attrs) : { fault }
+    if ('fault' in reach) {
+      this.log.warn(`ignoring lease ${formatSubnet(lease.subnet)}: ${reach.fault}`)
       this.remove(lease)
       return
     }
-    this.dataplane.setRoute(lease.subnet.v4, { address: lease.attrs.publicIP, port: this.port })
+    this.dataplane.setRoute(lease.subnet.v4, reach)
     this.peers.set(keyOf(lease), { lease, since: Date.now() })
     this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${lease.attrs.publicIP}`)
   }

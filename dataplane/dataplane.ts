@@ -13,6 +13,7 @@ import {
   READ,
   type CountersReport,
 } from './counters.js'
+import type { EncapChoice } from './encap/choice.js'
 import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { HostSet } from './host-set.js'
@@ -20,6 +21,7 @@ import type { IngressCheckMode, Refusal, SourceException } from './ingress-check
 import { openRaw } from './io/raw-port.js'
 import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
+import { formatMac, type Mac } from './mac.js'
 import { openSockets, openTunQueues, whyNoSteering } from './io/queues.js'
 import { MAX_QUEUES } from './io/steering.js'
 import type { UdpDescriptor } from './io/udp-port.js'
@@ -37,9 +39,13 @@ export interface RoutePrefix {
 export interface PeerEndpoint {
   readonly address: string
   readonly port: number
+  /** MAC address of its tunnel endpoint, for an encapsulation that has them. */
+  readonly mac?: Mac
 }
 
 export interface DataplaneOptions {
+  /** What stands before the inner packets, default that of `udp`. */
+  readonly encap?: EncapChoice
   /** TUN name; `%d` lets the kernel pick the first free number, as flannel does with `flannel%d`. */
   readonly device: string
   /** Local address that the socket is bound to. */
@@ -66,7 +72,7 @@ export interface DataplaneOptions {
 
 interface PeerHop {
   /** Of `peerHops`. */
-  readonly key: number
+  readonly key: number | string
   readonly hop: number
   /** Address bits. */
   readonly address: number
@@ -96,6 +102,7 @@ export class Dataplane {
   private readonly onGivenUp: (offload: OffloadState) => void
   private readonly onRefused: (refusal: Refusal) => void
   private readonly ingressCheck: EngineSetup['ingressCheck']
+  private readonly encap: EncapChoice
   private readonly wakeFds: readonly number[]
   /** Every descriptor of ours, in the order in which they were opened. */
   private readonly fds: number[] = []
@@ -106,7 +113,7 @@ export class Dataplane {
   private readonly counters: readonly Counters[]
   private readonly overflow: OverflowMeter
   private readonly control = new SharedArrayBuffer(4)
-  private readonly peerHops = new Map<number, PeerHop>()
+  private readonly peerHops = new Map<number | string, PeerHop>()
   private readonly routes = new Map<number, PeerHop>()
   private readonly localHop: number
   private exited: Promise<unknown> = Promise.resolve()
@@ -129,6 +136,7 @@ export class Dataplane {
     }
     this.onGivenUp = options.onGivenUp ?? (() => undefined)
     this.onRefused = options.onRefused ?? (() => undefined)
+    this.encap = options.encap ?? { kind: 'udp' }
     const exceptions = options.exceptions ?? []
     this.ingressCheck = { mode: options.ingressCheck ?? 'leases', exceptions }
     this.offloads = new Offloads(options.offload ?? ALL_OFFLOADS)
@@ -195,6 +203,7 @@ export class Dataplane {
     const setup: EngineSetup = {
       tun: at(this.tuns, queue),
       socket: at(this.sockets, queue),
+      encap: this.encap,
       offload: this.offloads.options,
       rawFd: this.rawFd,
       wakeFd: at(this.wakeFds, queue),
@@ -304,10 +313,11 @@ export class Dataplane {
 
   private hopOf(peer: PeerEndpoint): PeerHop {
     const address = addressBits(peer.address)
-    const key = (address >>> 0) * 0x10000 + peer.port
+    const number = (address >>> 0) * 0x10000 + peer.port
+    const key = peer.mac === undefined ? number : `${String(number)} ${formatMac(peer.mac)}`
     const known = this.peerHops.get(key)
     if (known !== undefined) return known
-    const hop = this.fib.hops.addPeer(address, peer.port)
+    const hop = this.fib.hops.addPeer(address, peer.port, peer.mac)
     const added = { key, hop, address, routes: 0 }
     this.hosts.add(address)
     this.peerHops.set(key, added)

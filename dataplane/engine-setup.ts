@@ -1,6 +1,7 @@
 /**
  * What the main thread hands an engine's thread: descriptors it opened, memory both share, numbers.
  */
+import type { EncapChoice } from './encap/choice.js'
 import type { FibShared } from './fib/layout.js'
 import type { IngressCheckMode, Refusal, SourceException } from './ingress-check.js'
 import type { TunDescriptor } from './io/tun-device.js'
@@ -13,6 +14,7 @@ export const STOP = 0
 export interface EngineSetup {
   readonly tun: TunDescriptor
   readonly socket: UdpDescriptor
+  readonly encap: EncapChoice
   /** What the devices can do at a time. */
   readonly offload: OffloadOptions
   /** Raw IPv4 socket for ICMP errors. */

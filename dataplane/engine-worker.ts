@@ -7,7 +7,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads'
 import { Counters, WAITS } from './counters.js'
-import { flannelUdp } from './encap/flannel-udp.js'
+import { createEncap } from './encap/choice.js'
 import { createEngineArena, Engine } from './engine.js'
 import { attachFibReader } from './fib/lpm.js'
 import { createHopTable } from './fib/nexthop.js'
@@ -28,7 +28,8 @@ const control = new Int32Array(setup.control)
 const counters = new Counters(setup.counters)
 const hops = createHopTable(setup.fib)
 
-const arena = createEngineArena(setup.mtu, flannelUdp, setup.offload)
+const encap = createEncap(setup.encap, hops)
+const arena = createEngineArena(setup.mtu, encap, setup.offload)
 
 const engine = new Engine({
   arena,
@@ -37,7 +38,7 @@ const engine = new Engine({
   icmp: new RawPort(setup.rawFd, arena),
   fib: attachFibReader(setup.fib, setup.reader),
   hops,
-  encap: flannelUdp,
+  encap,
   offload: setup.offload,
   sums: native,
   counters,

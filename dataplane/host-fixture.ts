@@ -5,13 +5,11 @@
  */
 import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES } from './counters.js'
-import type { Encap } from './encap/encap.js'
-import { flannelUdp } from './encap/flannel-udp.js'
-import { createVxlan } from './encap/vxlan.js'
+import { createEncap } from './encap/choice.js'
 import { createEngineArena, Engine } from './engine.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 import { attachFibReader } from './fib/lpm.js'
-import { createHopTable, type HopTable } from './fib/nexthop.js'
+import { createHopTable } from './fib/nexthop.js'
 import { HostSet } from './host-set.js'
 import type { IngressCheckOptions, OnRefused } from './ingress-check.js'
 import type { Mac } from './mac.js'
@@ -42,10 +40,6 @@ export const VNI = 1
 /** The encapsulations that an engine may have. */
 export const ENCAPS = ['udp', 'vxlan'] as const
 export type EncapName = (typeof ENCAPS)[number]
-
-function createEncap(name: EncapName, mac: Mac, hops: HopTable): Encap {
-  return name === 'udp' ? flannelUdp : createVxlan({ vni: VNI, mac, hops })
-}
 
 /** What host A, or host B, puts before an IPv4 packet for the other one. */
 export function createPrefix(name: EncapName, fromB: boolean): Uint8Array {
@@ -100,7 +94,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
   const [own, other] = isB ? [SUBNET_B, SUBNET_A] : [SUBNET_A, SUBNET_B]
   const fib = createFib({ readers: 1, reserveBytes: 4 << 20, maxHops: 1 << 10 })
   const hops = createHopTable(fib.shared)
-  const encap = createEncap(backend, isB ? MAC_B : MAC_A, hops)
+  const encap = createEncap({ kind: backend, vni: VNI, mac: isB ? MAC_B : MAC_A }, hops)
   const arena = createEngineArena(mtu, encap, offload)
   const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))

@@ -41,7 +41,10 @@ export {
   type SourceException,
 } from './ingress-check.js'
 export type { Encap } from './encap/encap.js'
+export type { EncapChoice } from './encap/choice.js'
 export { flannelUdp, UDP_OVERHEAD, UDP_PORT } from './encap/flannel-udp.js'
+export { createVxlan, VXLAN_OVERHEAD, VXLAN_PORT, VXLAN_VNI } from './encap/vxlan.js'
+export { createMac, formatMac, isStation, parseMac, type Mac } from './mac.js'
 export type { FibReader, FibWriter } from './fib/fib.js'
 export { LinearFib } from './fib/linear.js'
 export { attachFibReader } from './fib/lpm.js'

@@ -42,6 +42,8 @@ import { loadPcap } from './io/pcap.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { createRootPath } from './wire/packet-fixture.js'
 
+t.setTimeout(120_000)
+
 const QUEUE = 100_000
 const FROM_A = endpoint4(PUBLIC_A, PORT)
 
@@ -278,7 +280,7 @@ t.test('random traffic', async (t) => {
         compare(createTraffic(steps), encap, offload, cuts)
       },
     ),
-    { seed, numRuns: 240 },
+    { seed, numRuns: 160 },
   )
 })
 

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { readAddresses, readHostState, readRoutes, reconcile } from './apply.js'
-import { desiredForUdp, type HostState } from './state.js'
+import { desiredForTun, type HostState } from './state.js'
 import { parsePrefix4 } from '../prefix.js'
 
 const INSIDE = 'in its own namespace'
@@ -25,7 +25,7 @@ function inside(): void {
   ip('link', 'add', 'flannel0', 'type', 'bridge')
 
   const network = parsePrefix4('10.5.0.0/16')!
-  const desired = desiredForUdp('flannel0', 1472, network, parsePrefix4('10.5.7.0/24')!)
+  const desired = desiredForTun('flannel0', 1472, network, parsePrefix4('10.5.7.0/24')!)
 
   t.test('what the kernel holds', async (t) => {
     const u0 = (await readAddresses()).find((link) => link.ifname === 'u0')
@@ -101,11 +101,11 @@ function inside(): void {
   })
 
   t.test('what the kernel refuses', async (t) => {
-    const missing = desiredForUdp('flannel7', 1472, network, network)
+    const missing = desiredForTun('flannel7', 1472, network, network)
     await t.rejects(reconcile(missing), { code: 'HEDDLE_APPLY', message: /flannel7/ })
     for (const name of ['two words', 'a/b', 'sixteen-letters-', 'new\nline', '']) {
       await t.rejects(
-        reconcile(desiredForUdp(name, 1472, network, network)),
+        reconcile(desiredForTun(name, 1472, network, network)),
         { code: 'HEDDLE_APPLY', message: /is no device name/ },
         JSON.stringify(name),
       )

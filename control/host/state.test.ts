@@ -3,9 +3,9 @@
  */
 import t from 'tap'
 import { parsePrefix4 } from '../prefix.js'
-import { desiredForUdp, difference, type Change, type HostState } from './state.js'
+import { desiredForTun, difference, type Change, type HostState } from './state.js'
 
-const desired = desiredForUdp(
+const desired = desiredForTun(
   'flannel0',
   1472,
   parsePrefix4('10.5.0.0/16')!,

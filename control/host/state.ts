@@ -49,10 +49,10 @@ export interface Difference {
 }
 
 /**
- * What the `udp` backend needs: `<subnet base>/32` on the TUN device, its MTU, and the whole
- * Network routed to it (flannel behaviour, backend/udp).
+ * What a backend on a TUN needs: `<subnet base>/32` on the device, its MTU, and the whole Network
+ * routed to it (flannel behaviour, backend/udp; its `vxlan` routes subnet by subnet instead).
  */
-export function desiredForUdp(
+export function desiredForTun(
   device: string,
   mtu: number,
   network: Prefix4,

@@ -32,7 +32,6 @@ export const VXLAN_OVERHEAD = 28 + HEADER_LEN
 export const VXLAN_PORT = vxlan.PORT_LINUX
 /** flannel's default network identifier. */
 export const VXLAN_VNI = 1
-export const MAX_VNI = vxlan.MAX_VNI
 
 /** EtherTypes of VLAN tags: 802.1Q, 802.1ad, and the one used before 802.1ad. */
 const { TYPE_VLAN, TYPE_IPV4, TYPE_IPV6 } = ethernet
