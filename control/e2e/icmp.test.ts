@@ -42,7 +42,7 @@ t.test('a traceroute shows each hop of the `udp` backend (F38)', { skip }, async
   for (const host of [h1, h2]) assertAccounted(t, host.name, await overlay.settled(host))
 })
 
-t.test('a peer that the kernel cannot reach: ICMP 3/1', { skip }, async (t) => {
+t.test('a peer that the kernel cannot reach: ICMP 3/1 (F39)', { skip }, async (t) => {
   const overlay = await createOverlay(t, { hosts: 3, store: 'file' })
   const [h1, h2, h3] = [1, 2, 3].map((n) => overlay.host(n)) as [Host, Host, Host]
   const p1 = await overlay.addPod(h1)

@@ -52,7 +52,7 @@ t.test('a path of 1280 bytes between interfaces of 1500', { skip }, async (t) =>
   const [p1, p2] = [await overlay.addPod(h1), await overlay.addPod(h2)]
   const capture = await h1.capture('eth0', FRAGMENTS)
 
-  await t.test('with DF: the sender hears what fits', async (t) => {
+  await t.test('with DF: the sender hears what fits (F41)', async (t) => {
     t.equal((await ping(p1, 1280 - OVERHEAD, p2.address, 'do')).code, 0, 'this does')
     const before = await overlay.settled(h1)
     const { code, stdout } = await ping(p1, 1472, p2.address, 'do', 3)
