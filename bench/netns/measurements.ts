@@ -61,6 +61,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
 
 /** Names of the contenders that targets speak of. */
 export const HEDDLE = 'heddle'
+export const HEDDLE_VXLAN = 'heddle vxlan'
 export const HEDDLE_10K = 'heddle, 10 000 routes'
 export const SOCAT = 'socat'
 export const KERNEL_VXLAN = 'kernel VXLAN'
@@ -84,5 +85,7 @@ export const TARGETS: readonly Target[] = [
   { measurement: 'rtt-p50', contender: HEDDLE, versus: KERNEL_VXLAN, bound: 1 },
   { measurement: 'ping-p50', contender: HEDDLE, versus: KERNEL_VXLAN, bound: 1 },
   { measurement: 'tcp1-plain', contender: HEDDLE, versus: KERNEL_VXLAN, bound: 0.8 },
+  { measurement: 'tcp1', contender: HEDDLE_VXLAN, versus: KERNEL_VXLAN, bound: 0.65 },
+  { measurement: 'pps64', contender: HEDDLE_VXLAN, versus: KERNEL_VXLAN, bound: 2 },
   { measurement: 'memory', contender: HEDDLE_10K, versus: null, bound: 90 },
 ]

@@ -8,10 +8,11 @@ import type { ManagedProcess } from '../../../control/lab/process.js'
 import { readStatus } from '../../../control/status.js'
 import { VERSION } from '../../../control/version.js'
 import { type Bed, type Contender, UNDERLAY_MTU, stopAll, until } from '../contender.js'
-import { HEDDLE, HEDDLE_10K, PARTS, type Part } from '../measurements.js'
+import { HEDDLE, HEDDLE_10K, HEDDLE_VXLAN, PARTS, type Part } from '../measurements.js'
 
-/** Outer IPv4 20, UDP 8. */
-const OVERHEAD = 28
+/** Outer IPv4 20, UDP 8; with VXLAN 8 and Ethernet 14 more. */
+const OVERHEAD = { udp: 28, vxlan: 50 } as const
+type Backend = keyof typeof OVERHEAD
 /** Between two looks at the status. It names every peer: asking often would swell the memory measured. */
 const READING_MS = 250
 
@@ -19,6 +20,8 @@ export interface HeddleVariant {
   readonly name: string
   /** Command line besides store, interface and subnet file; none = the defaults. */
   readonly flags: readonly string[]
+  /** Default `udp`. */
+  readonly backend?: Backend
   /** Subnets in the store, default the two of the bed; at most 51202. */
   readonly subnets?: number
   readonly parts?: readonly Part[]
@@ -30,25 +33,44 @@ export interface HeddleVariant {
 /** Every variant is a contender of its own. The first is what all others are compared with. */
 export const HEDDLE_VARIANTS: readonly HeddleVariant[] = [
   { name: HEDDLE, flags: [] },
+  {
+    name: HEDDLE_VXLAN,
+    flags: [],
+    backend: 'vxlan',
+    parts: PARTS.filter((part) => part !== 'memory'),
+  },
   { name: HEDDLE_10K, flags: [], subnets: 10_000, parts: ['one-flow', 'memory'] },
 ]
 
-function note({ flags, subnets }: HeddleVariant): string {
+function note({ flags, backend, subnets }: HeddleVariant): string {
   const how = flags.length === 0 ? 'its default flags' : flags.join(' ')
-  return `this project, with ${how}${subnets === undefined ? '' : `; ${String(subnets)} subnets in its store`}`
+  const what = backend === undefined ? '' : `, backend ${backend} in user space`
+  return `this project, with ${how}${what}${subnets === undefined ? '' : `; ${String(subnets)} subnets in its store`}`
 }
 
 /** Puts the configuration and all leases into a directory, as an operator would. */
-function writeStore(bed: Bed, dir: string, subnets: number): void {
+function writeStore(bed: Bed, dir: string, subnets: number, backend: Backend): void {
   rmSync(dir, { recursive: true, force: true })
   mkdirSync(join(dir, 'subnets'), { recursive: true })
   const network = subnets > bed.hosts.length ? '10.0.0.0/8' : '10.5.0.0/16'
-  writeFileSync(join(dir, 'config'), JSON.stringify({ Network: network, SubnetLen: 24 }))
-  const lease = (subnet: string, ip: string): void => {
-    const value = JSON.stringify({ PublicIP: ip, PublicIPv6: null })
+  writeFileSync(
+    join(dir, 'config'),
+    JSON.stringify({ Network: network, SubnetLen: 24, Backend: { Type: backend } }),
+  )
+  const lease = (subnet: string, ip: string, host = 0): void => {
+    // A daemon keeps the MAC address of its own lease.
+    const mac = `0e:00:00:00:00:0${String(host + 1)}`
+    const vtep = { BackendType: 'vxlan', BackendData: { VNI: 1, VtepMAC: mac } }
+    const value = JSON.stringify({
+      PublicIP: ip,
+      PublicIPv6: null,
+      ...(backend === 'vxlan' ? vtep : {}),
+    })
     writeFileSync(join(dir, 'subnets', subnet.replace('/', '-')), value)
   }
-  for (const { subnet, underlay } of bed.hosts) lease(subnet, underlay)
+  bed.hosts.forEach(({ subnet, underlay }, i) => {
+    lease(subnet, underlay, i)
+  })
   for (let i = 0; i < subnets - bed.hosts.length; i++) {
     // Each on a host of its own; 198.18.0.0/15 is set aside for benchmarks (RFC 2544).
     const low = `${String(i >> 8)}.${String(i & 255)}`
@@ -59,17 +81,18 @@ function writeStore(bed: Bed, dir: string, subnets: number): void {
 /** The contender of one row of the table. */
 export function createHeddle(variant: HeddleVariant): Contender {
   const subnets = variant.subnets ?? 2
+  const backend = variant.backend ?? 'udp'
   return {
     name: variant.name,
     note: note(variant),
-    mtu: UNDERLAY_MTU - OVERHEAD,
-    device: 'flannel0',
+    mtu: UNDERLAY_MTU - OVERHEAD[backend],
+    device: backend === 'udp' ? 'flannel0' : 'flannel.1',
     needs: [],
     parts: variant.parts ?? PARTS,
     version: () => Promise.resolve(variant.version ?? VERSION),
     async start(bed) {
       const store = join(bed.dir, 'heddle-store')
-      writeStore(bed, store, subnets)
+      writeStore(bed, store, subnets, backend)
       const daemons: ManagedProcess[] = []
       for (const { place, device } of bed.hosts) {
         const subnetFile = join(place.dir, 'bench.env')
