@@ -137,6 +137,8 @@ export class Engine {
       coalescer,
       check: this.check,
       hasIpv6: options.hasIpv6,
+      hasVnet: offload.hasVnet,
+      segmenter: this.segmenter,
     })
     const onGivenUp = options.onGivenUp ?? ignore
     const { inside, outside } = options
@@ -196,10 +198,15 @@ export class Engine {
     const before = this.counters.gaugeValue(READ + INGRESS)
     this.counters.gauge(READ + INGRESS, count)
     this.ingress.begin(batch)
-    while (this.ingress.run(batch)) this.writer.flush()
-    this.writer.flush()
+    while (this.ingress.run(batch)) this.flushIn()
+    this.flushIn()
     this.fromOutside.note(count, this.counters.gaugeValue(READ + INGRESS) - before)
     return count
+  }
+
+  private flushIn(): void {
+    this.writer.flush()
+    this.segmenter.clear()
   }
 
   private flushOut(): void {
@@ -225,9 +232,11 @@ const HEADER_SLOTS = 2048
 /** Where everything lies in the engine's arena. */
 function createLayout(mtu: number, encap: Encap, offload: OffloadOptions) {
   const insideSlot = slotSizeFor(offload.hasVnet ? MAX_PACKET : mtu, encap)
-  const outsideSlot = slotSizeFor(offload.hasTrains ? MAX_PACKET : mtu, encap)
-  const outside = BATCH_SIZE * insideSlot
-  const icmp = outside + BATCH_SIZE * outsideSlot
+  const takesLong = offload.hasTrains || encap.takesUnfinished
+  const outsideSlot = slotSizeFor(takesLong ? MAX_PACKET : mtu, encap)
+  // An inner packet that arrives begins at a multiple of 4, as one from the TUN does.
+  const outside = BATCH_SIZE * insideSlot + (-encap.headerLen & 3)
+  const icmp = (outside + BATCH_SIZE * outsideSlot + 3) & ~3
   const headers = icmp + ICMP_ARENA_BYTES
   const vnet = headers + HEADER_SLOTS * HEADER_SLOT
   const bytes = vnet + vnetBytes(INSIDE_ENTRIES)

@@ -165,7 +165,7 @@ export function createSegments(packet: Uint8Array, size: number): Uint8Array[] {
   const headersLen = at + (protocol === TCP ? ((packet[at + 12] ?? 0) >> 4) * 4 : 8)
   const headers = Array.from(packet.subarray(0, headersLen))
   const payload = Array.from(packet.subarray(headersLen))
-  const count = Math.ceil(payload.length / size)
+  const count = Math.max(1, Math.ceil(payload.length / size))
   const to = finalDestination(packet)
   return Array.from({ length: count }, (_, k) => {
     const ip = headers.slice(0, at)
@@ -232,6 +232,8 @@ export function createWritten(vnet: Uint8Array, packet: Uint8Array): Uint8Array[
   if (isV4 && slowSum(Array.from(packet.subarray(0, headerLen))) !== 0xffff) {
     throw new Error('the IPv4 header checksum is wrong')
   }
+  // Without a segment size it is one packet whose checksum is unfinished.
+  if (size === 0) return createSegments(packet, packet.length)
   const segments = createSegments(packet, size)
   if (segments.length < 2) throw new Error('a super-packet of one packet')
   return segments

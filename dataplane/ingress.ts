@@ -6,14 +6,29 @@
  *
  * The methods stand in the order in which a packet meets them. Nothing here allocates or throws.
  */
-import { INGRESS, READ, TRAIN_DATAGRAMS, TRAINS_RECEIVED, type Counters } from './counters.js'
+import {
+  INGRESS,
+  READ,
+  TRAIN_DATAGRAMS,
+  TRAINS_RECEIVED,
+  UNFINISHED_TAKEN,
+  type Counters,
+} from './counters.js'
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import type { IcmpErrors } from './icmp.js'
 import type { IngressCheck } from './ingress-check.js'
 import type { Coalescer } from './offload/coalesce.js'
+import type { Segmenter } from './offload/segment.js'
 import type { Sums } from './offload/sums.js'
+import {
+  FINISHED,
+  ipLenOf,
+  sumAtOf,
+  tcpHeadersLen,
+  unfinishedProtocol,
+} from './offload/unfinished.js'
 import type { Arena } from './packet/arena.js'
 import type { Batch } from './packet/batch.js'
 import type { Entries } from './packet/entries.js'
@@ -43,6 +58,10 @@ export interface IngressParts {
   readonly mtu: number
   /** Whether the network has IPv6. */
   readonly hasIpv6: boolean
+  /** Whether the TUN device takes a virtio-net header before each packet. */
+  readonly hasVnet: boolean
+  /** Cuts unfinished super-packets for a TUN device that takes none. */
+  readonly segmenter: Segmenter
   /** Where packets are staged for the TUN device, and what joins them there. */
   readonly out: Entries
   readonly coalescer: Coalescer
@@ -52,6 +71,11 @@ export interface IngressParts {
 
 /** Sums of one batch: every row a train of as many datagrams as the kernel merges, 128. */
 const MAX_SUMS = 64 * 128
+
+/** Packets that an unfinished super-packet is cut into at most: 64 KiB at an MTU of 576. */
+const MOST_SEGMENTS = 128
+/** No place in the name table: the TUN needs none. */
+const NO_NAME = -1
 
 /** Takes the batches of the socket, one at a time. */
 export interface Ingress {
@@ -70,10 +94,12 @@ export interface Ingress {
  * views themselves.
  */
 export function createIngress(parts: IngressParts): Ingress {
-  const { arena, fib, hops, encap, icmp, counters, mtu, out, coalescer, sums, check, hasIpv6 } =
-    parts
+  const { arena, fib, hops, encap, icmp, counters, mtu, out, coalescer, sums, check } = parts
+  const { hasIpv6, hasVnet, segmenter } = parts
   const { view, bytes } = arena
-  const { headerLen, lowersTtl } = encap
+  const { headerLen, lowersTtl, takesUnfinished } = encap
+  /** Entries that one datagram may need. */
+  const mostEntries = takesUnfinished && !hasVnet ? MOST_SEGMENTS : 1
   /** Sums of the batch's datagrams, one after another; beyond the last they count as not known. */
   const sumOf = new Int32Array(MAX_SUMS)
   let summed = 0
@@ -81,6 +107,8 @@ export function createIngress(parts: IngressParts): Ingress {
   let row = 0
   /** Whether the packet at hand is IPv6. */
   let isV6 = false
+  /** Its transport protocol if it is unfinished. */
+  let unfinished = FINISHED
   /** Bytes of the row at hand that are behind us. */
   let done = 0
   /** The destination that was looked up last, and what was found: neighbours often share theirs. */
@@ -127,7 +155,7 @@ export function createIngress(parts: IngressParts): Ingress {
     check.take(batch, row)
     const at = batch.at(row)
     for (let offset = done; offset < len; offset += step) {
-      if (out.isFull()) {
+      if (out.count + mostEntries > out.capacity) {
         done = offset
         return false
       }
@@ -156,7 +184,38 @@ export function createIngress(parts: IngressParts): Ingress {
     }
     // Bytes behind the packet's end are not passed on, and were summed with it.
     const total = totalLen(at)
-    coalescer.add(at, total, total === len ? sumAsIs(sum) : 0)
+    if (unfinished !== FINISHED) finish(at, total)
+    else coalescer.add(at, total, total === len ? sumAsIs(sum) : 0)
+  }
+
+  /** Leaves the packet to the kernel behind the TUN, or does here what a network card would. */
+  function finish(at: number, total: number): void {
+    counters.gauge(UNFINISHED_TAKEN, 1)
+    if (hasVnet) {
+      coalescer.addUnfinished(at, total, unfinished, mtu)
+      return
+    }
+    if (total > mtu) {
+      cut(at, total)
+      return
+    }
+    const l4 = at + ipLenOf(view, at)
+    const sum = ~sums.checksum(bytes, l4, at + total - l4) & 0xffff
+    view.setUint16(l4 + sumAtOf(unfinished), sum === 0 ? 0xffff : sum)
+    coalescer.add(at, total, 0)
+  }
+
+  /** A TCP super-packet as the packets that it stands for, which `mostEntries` has room for. */
+  function cut(at: number, total: number): void {
+    const size = mtu - tcpHeadersLen(view, at, total)
+    const segments = segmenter.begin(at, total, size, true)
+    counters.gauge(READ + INGRESS, segments - 1)
+    for (let k = 0; k < segments; k++) {
+      const entry = out.begin(NO_NAME)
+      out.addPiece(entry, segmenter.header(k), segmenter.headerBytes())
+      out.addPiece(entry, segmenter.sliceAt(k), segmenter.sliceLen(k))
+      out.addPacket(entry, segmenter.len(k))
+    }
   }
 
   /**
@@ -176,17 +235,29 @@ export function createIngress(parts: IngressParts): Ingress {
   function classify(at: number, len: number): Verdict {
     if (len <= 0) return DROP_NOT_IP
     isV6 = ipv4.version(view, at) === 6
+    unfinished = FINISHED
     if (isV6) return classify6(at, len)
     const verdict = ipv4.check(view, at, len)
     if (verdict !== FORWARD) return verdict
-    if (ipv4.totalLen(view, at) > mtu) return DROP_OVERSIZE
+    if (!fits(at)) return DROP_OVERSIZE
     return ipv4.isChecksumRight(view, at) ? FORWARD : DROP_IPV4_CHECKSUM
   }
 
   function classify6(at: number, len: number): Verdict {
     if (!hasIpv6) return DROP_IPV6_UNSUPPORTED
     if (ipv6.check(view, at, len) !== ipv6.OK) return DROP_IPV6_TRUNCATED
-    return ipv6.totalLen(view, at) > mtu ? DROP_OVERSIZE : FORWARD
+    return fits(at) ? FORWARD : DROP_OVERSIZE
+  }
+
+  /** No longer than the MTU, or a TCP super-packet of a kernel beside us. Notes what is unfinished. */
+  function fits(at: number): boolean {
+    const total = totalLen(at)
+    if (takesUnfinished) unfinished = unfinishedProtocol(view, at, total)
+    if (total <= mtu) return true
+    // The size of a UDP super-packet's datagrams is nowhere to be read.
+    if (unfinished !== ipv4.PROTO_TCP) return false
+    const headersLen = tcpHeadersLen(view, at, total)
+    return headersLen > 0 && total <= headersLen + MOST_SEGMENTS * (mtu - headersLen)
   }
 
   function totalLen(at: number): number {

@@ -12,6 +12,8 @@ export interface Encap {
   readonly headerLen: number
   /** Whether each crossing costs the inner packet one TTL, as flannel's `udp` proxy does. */
   readonly lowersTtl: boolean
+  /** Whether peers may hand over super-packets and unfinished checksums, as kernels on one machine do. */
+  readonly takesUnfinished: boolean
   /**
    * Writes the header for a hop into [at − headerLen, at).
    * @param at  first byte of the inner packet

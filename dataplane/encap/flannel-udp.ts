@@ -16,6 +16,7 @@ export const flannelUdp: Encap = {
   name: 'udp',
   headerLen: 0,
   lowersTtl: true,
+  takesUnfinished: false,
   push: () => undefined,
   pull: () => FORWARD,
 }

@@ -80,5 +80,12 @@ export function createVxlan({ vni, mac, hops }: VxlanOptions): Encap {
     return version === (type === TYPE_IPV6 ? 6 : 4) ? FORWARD : DROP_VXLAN_ETHERTYPE
   }
 
-  return { name: 'vxlan', headerLen: HEADER_LEN, lowersTtl: false, push, pull }
+  return {
+    name: 'vxlan',
+    headerLen: HEADER_LEN,
+    lowersTtl: false,
+    takesUnfinished: true,
+    push,
+    pull,
+  }
 }

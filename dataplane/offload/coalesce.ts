@@ -35,6 +35,7 @@ import {
   UDP6,
 } from './candidate.js'
 import { splitJoined, SuperPackets } from './super-packets.js'
+import { writeVnet } from './unfinished.js'
 
 /** Flows with an open super-packet at a time, direct-mapped by addresses and ports. */
 const FLOWS = 64
@@ -74,6 +75,13 @@ export interface Coalescer {
    * @param sum  sum of all its bytes from the native side, 0 = not known: it is written by itself
    */
   add(at: number, len: number, sum: number): void
+  /**
+   * Adds an unfinished packet, which the kernel behind the TUN finishes; needs the virtio-net header,
+   * and room for one more entry. Open super-packets are closed before it.
+   * @param protocol  what `unfinishedProtocol` said
+   * @param mtu       a longer packet is a TCP super-packet
+   */
+  addUnfinished(at: number, len: number, protocol: number, mtu: number): void
   /** Closes every open super-packet; the entries are complete then. */
   flush(): void
   /** Whether an entry of the last flush is a super-packet. */
@@ -260,6 +268,14 @@ export function createCoalescer(
     return entry
   }
 
+  function addUnfinished(at: number, len: number, protocol: number, mtu: number): void {
+    flush()
+    const entry = write(at, len)
+    const vnet = vnetBase + entry * VNET_SLOT
+    out.movePiece(out.firstPiece(entry), vnet)
+    writeVnet(view, vnet, at, len, protocol, mtu)
+  }
+
   /** Completes the headers of a super-packet, if it became one. */
   function close(flow: number): void {
     const entry = entries[flow] ?? 0
@@ -297,5 +313,5 @@ export function createCoalescer(
     splitJoined(out, entry, supers.headersLen(entry), emptyVnet, into)
   }
 
-  return { isOn, disable, add, flush, isJoined, split }
+  return { isOn, disable, add, addUnfinished, flush, isJoined, split }
 }
