@@ -68,7 +68,8 @@ t.test('errors about a dead peer cost the others nothing', { skip }, async (t) =
   t.ok(errors > 1000, `${errors} port unreachables came back`)
   t.ok((moved['egress.forward'] ?? 0) >= 20_000, `all were sent: ${JSON.stringify(moved)}`)
   t.same(
-    Object.keys(moved).filter((name) => name.includes('drop_')),
+    // The kernel's own router solicitations may come meanwhile.
+    Object.keys(moved).filter((name) => /drop_(?!ipv6_unsupported)/.test(name)),
     [],
     'and none refused',
   )
