@@ -152,7 +152,8 @@ export class Sender {
   private sendInFragments(entries: Entries, i: number): boolean {
     const { view, lone, counters } = this
     const at = entries.pieceAt(entries.firstPiece(i)) + this.headerLen
-    if (ipv4.hasDontFragment(view, at)) return false
+    // IPv6 is never fragmented on the way (RFC 8200 §5).
+    if (ipv4.version(view, at) !== 4 || ipv4.hasDontFragment(view, at)) return false
     copyEntry(entries, i, lone)
     this.port.sendInFragments(lone, this.hops.names)
     if (lone.result(0) !== 0) return false

@@ -3,7 +3,7 @@
  * backends; what differs is the header.
  */
 import t from 'tap'
-import { EGRESS, INGRESS } from './counters.js'
+import { EGRESS, INGRESS, SENT_IN_FRAGMENTS } from './counters.js'
 import * as flow from './flow-fixture.js'
 import {
   createAddress,
@@ -120,4 +120,15 @@ t.test('neighbours of both families are judged each by its own source', async (t
   breathe(host)
   t.equal(host.counters.packets(INGRESS, verdict.FORWARD), 3)
   t.equal(host.counters.packets(INGRESS, verdict.DROP_SOURCE_FORGED), 2)
+})
+
+t.test('longer than the path: never sent in fragments', async (t) => {
+  // Next header TCP: read as IPv4's flags it would say that fragments are welcome.
+  const host = createTestHost({ hasIpv6: true })
+  host.outside.narrowPath(endpoint4(PUBLIC_B, PORT), 1280)
+  host.inside.inject(toPeer({ protocol: flow.TCP, payload: flow.createPayload(1300) }))
+  breathe(host)
+  t.equal(host.counters.packets(EGRESS, verdict.DROP_TOO_BIG), 1)
+  t.equal(host.counters.gaugeValue(SENT_IN_FRAGMENTS), 0)
+  t.same(host.outside.drain(), [])
 })
