@@ -38,9 +38,9 @@ const IPV4_SUM_AT = 10
 const IPV6_LEN_AT = 4
 const TCP_SEQ_AT = 4
 const TCP_FLAGS_AT = 12
-const TCP_SUM_AT = 16
+const TCP_SUM_AT = tcp.CHECKSUM_AT
 const UDP_LEN_AT = 4
-const UDP_SUM_AT = 6
+const UDP_SUM_AT = udp.CHECKSUM_AT
 
 /** FIN and PSH belong to the last segment alone, CWR to the first (as in Linux, tcp_offload.c). */
 const TCP_FIN_PSH = 0x09

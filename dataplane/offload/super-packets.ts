@@ -11,12 +11,13 @@ import { pseudo4, pseudo6 } from '../wire/checksum.js'
 import * as ipv4 from '../wire/ipv4.js'
 import * as ipv6 from '../wire/ipv6.js'
 import * as tcp from '../wire/tcp.js'
+import * as udp from '../wire/udp.js'
 import * as vnethdr from '../wire/vnethdr.js'
 
 const TCP_FLAGS_AT = 13
-const TCP_SUM_AT = 16
+const TCP_SUM_AT = tcp.CHECKSUM_AT
 const UDP_LEN_AT = 4
-const UDP_SUM_AT = 6
+const UDP_SUM_AT = udp.CHECKSUM_AT
 
 // Values kept per entry: where the packet lies, and its headers' fields as they arrived.
 const AT = 0

@@ -18,9 +18,6 @@ import * as vnethdr from '../wire/vnethdr.js'
 export const FINISHED = 0
 
 const { PROTO_TCP, PROTO_UDP } = ipv4
-/** Where the checksum field is in the transport header. */
-const TCP_SUM_AT = 16
-const UDP_SUM_AT = 6
 
 /**
  * Looks whether the transport checksum is left to a network card.
@@ -49,7 +46,7 @@ export function ipLenOf(view: DataView, at: number): number {
 
 /** Where the checksum field is, from the transport header's first byte. */
 export function sumAtOf(protocol: number): number {
-  return protocol === PROTO_TCP ? TCP_SUM_AT : UDP_SUM_AT
+  return protocol === PROTO_TCP ? tcp.CHECKSUM_AT : udp.CHECKSUM_AT
 }
 
 /** Bytes of all headers of a TCP packet; 0 when its header length makes no sense. */

@@ -64,7 +64,8 @@ const ACK_AT = 8
 const DATA_OFFSET_AT = 12
 const FLAGS_AT = 13
 const WINDOW_AT = 14
-const CHECKSUM_AT = 16
+/** Where the checksum is in the header. */
+export const CHECKSUM_AT = 16
 const URGENT_AT = 18
 
 /**

@@ -27,7 +27,8 @@ export const MALFORMED = 2
 const SRC_PORT_AT = 0
 const DST_PORT_AT = 2
 const LENGTH_AT = 4
-const CHECKSUM_AT = 6
+/** Where the checksum is in the header. */
+export const CHECKSUM_AT = 6
 
 /**
  * The only test. Bytes after the length are allowed (RFC 768 leaves them to whoever put them there).

@@ -7,11 +7,11 @@ import { HEDDLED } from '../../../control/lab/host.js'
 import type { ManagedProcess } from '../../../control/lab/process.js'
 import { readStatus } from '../../../control/status.js'
 import { VERSION } from '../../../control/version.js'
+import { UDP_OVERHEAD, VXLAN_OVERHEAD } from '../../../dataplane/index.js'
 import { type Bed, type Contender, UNDERLAY_MTU, stopAll, until } from '../contender.js'
 import { HEDDLE, HEDDLE_10K, HEDDLE_VXLAN, PARTS, type Part } from '../measurements.js'
 
-/** Outer IPv4 20, UDP 8; with VXLAN 8 and Ethernet 14 more. */
-const OVERHEAD = { udp: 28, vxlan: 50 } as const
+const OVERHEAD = { udp: UDP_OVERHEAD, vxlan: VXLAN_OVERHEAD } as const
 type Backend = keyof typeof OVERHEAD
 /** Between two looks at the status. It names every peer: asking often would swell the memory measured. */
 const READING_MS = 250
