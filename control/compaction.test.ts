@@ -12,10 +12,10 @@ const MB = 1 << 20
 
 const heap = (): number => getHeapStatistics().total_heap_size
 
-/** Resident memory without what is mapped from files, bytes (proc(5)). */
-function resident(): number {
-  const kb = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]
-  return Number(kb) * 1024
+/** Resident memory: what is mapped from files, or all else, bytes (proc(5)). */
+function resident(kind: 'File' | 'Anon' = 'Anon'): number {
+  const status = readFileSync('/proc/self/status', 'utf8')
+  return Number(new RegExp(`^Rss${kind}:\\s+(\\d+) kB`, 'm').exec(status)?.[1]) * 1024
 }
 
 /** Fills the heap with objects that live until the caller drops them. */
@@ -48,6 +48,18 @@ t.test('what a burst leaves is given back, every time; what stays is kept', asyn
   stop.abort()
   await done
 })
+
+t.test(
+  'once nothing grows any more, the part of the program that the start used goes',
+  async (t) => {
+    const stop = new AbortController()
+    const before = resident('File')
+    const done = compact(stop.signal, { slack: 64 * MB, periodMs: 20 })
+    t.ok(await until(() => resident('File') < before - 5 * MB))
+    stop.abort()
+    await done
+  },
+)
 
 t.test('told to stop before or while it waits', async (t) => {
   await compact(AbortSignal.abort())

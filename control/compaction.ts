@@ -7,12 +7,13 @@
  * grown by much since the last time. This thread pauses for it, a tenth of a second with 10 000
  * leases; the engine has a heap of its own and goes on.
  *
- * Two more things are kept small. The room for new objects does not double each time many of them are
- * alive at once, as during a look at all leases; V8 goes through it more often instead. And what the
- * C library keeps of freed memory, above all of the compiler's, goes back when it has become much.
+ * Three more things are kept small. The room for new objects does not double each time many of them are
+ * alive at once, as during a look at all leases; V8 goes through it more often instead. What the
+ * C library keeps of freed memory, above all of the compiler's, goes back when it has become much. And
+ * once the start is over, what only it needed of Node's program file is unmapped.
  */
 import { getHeapStatistics, setFlagsFromString } from 'node:v8'
-import { releaseFreeMemory } from '../dataplane/index.js'
+import { releaseFreeMemory, unmapProgram } from '../dataplane/index.js'
 import { settle, sleep } from './store/abort.js'
 
 export interface CompactionOptions {
@@ -38,6 +39,7 @@ export async function compact(
 ): Promise<void> {
   let floor = 0
   let residentFloor = 0
+  let isStarting = true
   let pauseMs = periodMs
   try {
     await sleep(pauseMs, signal)
@@ -50,6 +52,10 @@ export async function compact(
         await settle(collect(), signal, LIMIT_MS, () => new Error('no answer'))
         floor = heapSize()
         pauseMs = Math.max(periodMs, REST * (performance.now() - start))
+      }
+      if (isStarting && !isMuchGarbage) {
+        unmapProgram()
+        isStarting = false
       }
       if (isMuchGarbage || process.memoryUsage.rss() - residentFloor >= slack) {
         releaseFreeMemory()

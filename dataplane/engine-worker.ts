@@ -2,7 +2,8 @@
  * The engine's thread: opens nothing, decides nothing, breathes.
  *
  * It runs on descriptors that the main thread opened and never returns to the event loop until it
- * is told to stop: it blocks in `wait()` on the TUN, the socket and an eventfd, at most a second.
+ * is told to stop: it blocks in `wait()` on the TUN, the socket and an eventfd, at most a second. When
+ * that second has passed without a packet, the memory of the slots goes back to the kernel.
  * A device that fails ends the thread with an error, which the main thread reports.
  */
 import { parentPort, workerData } from 'node:worker_threads'
@@ -61,9 +62,17 @@ function tell(news: EngineNews): void {
 
 const fds = Int32Array.of(setup.tun.fd, setup.socket.fd, setup.wakeFd)
 const events = new Int32Array(fds.length)
+let hasUsedSlots = false
 while (Atomics.load(control, STOP) === 0) {
-  if (engine.breath() > 0) continue
+  if (engine.breath() > 0) {
+    hasUsedSlots = true
+    continue
+  }
   counters.gauge(WAITS, 1)
-  native.wait(fds, events, setup.busyPollUs, MAX_WAIT_MS)
+  const ready = native.wait(fds, events, setup.busyPollUs, MAX_WAIT_MS)
+  if (ready === 0 && hasUsedSlots) {
+    native.discard(arena.bytes, 0, engine.slotBytes)
+    hasUsedSlots = false
+  }
   if (events[WAKE] !== 0) native.drain(setup.wakeFd)
 }

@@ -61,6 +61,8 @@ export interface EngineOptions {
 }
 
 export class Engine {
+  /** Bytes at the start of the arena that hold nothing between two breaths: the slots of packets. */
+  readonly slotBytes: number
   private readonly inside: InsideDevice
   private readonly outside: OutsidePort
   private readonly fib: FibReader
@@ -81,6 +83,7 @@ export class Engine {
   constructor(options: EngineOptions) {
     const { arena, fib, hops, encap, counters, mtu, sums, offload } = options
     const place = createLayout(mtu, encap, offload)
+    this.slotBytes = place.icmp
     this.inside = options.inside
     this.outside = options.outside
     this.fib = fib

@@ -83,4 +83,4 @@ export {
 } from './io/pcap-format.js'
 export { loadPcap, openPcap, readPcap, type PcapHeader, type PcapReader } from './io/pcap.js'
 export { PcapWriter, type PcapWriterOptions } from './io/pcap-writer.js'
-export { lockFile, releaseFreeMemory, sendUnixDatagram } from './native/system.js'
+export { lockFile, releaseFreeMemory, sendUnixDatagram, unmapProgram } from './native/system.js'

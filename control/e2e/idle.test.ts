@@ -29,7 +29,7 @@ t.test('an idle daemon uses less than 1 % of a core', { skip }, async (t) => {
   const host = overlay.host(1)
   const { pid } = overlay.daemon(host)
   // What starts is compiled and collected for a while.
-  await sleep(3000)
+  await sleep(6000)
   const before = cpuSeconds(pid)
   const status = await overlay.status(host)
   await sleep(1000 * SECONDS)

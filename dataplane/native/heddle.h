@@ -116,6 +116,8 @@ FUNCTION(checksum_steps);
 FUNCTION(checksum_rows);
 FUNCTION(lock_file); /* system.c */
 FUNCTION(notify_socket);
-FUNCTION(trim_memory);
+FUNCTION(trim_memory); /* memory.c */
+FUNCTION(discard_range);
+FUNCTION(unmap_program);
 
 #endif

@@ -142,6 +142,8 @@ static const napi_property_descriptor methods[] = {
     METHOD("lock", lock_file),
     METHOD("notify", notify_socket),
     METHOD("trim", trim_memory),
+    METHOD("discard", discard_range),
+    METHOD("unmapProgram", unmap_program),
 };
 
 NAPI_MODULE_INIT() {

@@ -186,6 +186,17 @@ export interface Native {
   notify(path: Uint8Array, payload: Uint8Array): void
   /** Gives the kernel back what the C library keeps of freed memory, of all threads. */
   trim(): void
+  /**
+   * Gives the kernel back the whole pages of a range of private memory. What they held is lost: they
+   * read as zeroes when they are next used.
+   * Source:  madvise(2), MADV_DONTNEED
+   */
+  discard(arena: Uint8Array, at: number, len: number): void
+  /**
+   * Takes the pages of the program file that were used so far out of this process. They stay in the
+   * page cache, and those that are used again come back from there, a fault each.
+   */
+  unmapProgram(): void
 
   /** Column numbers of a batch and field numbers of an entry, as the addon has them. */
   readonly columns: Readonly<Record<string, number>>

@@ -1,12 +1,11 @@
 /*
  * What a daemon needs of the operating system and Node has no call for: a lock on a file that ends
- * with the process, a datagram to a unix socket (sd_notify), and its free memory given back.
+ * with the process, and a datagram to a unix socket (sd_notify).
  */
 #include "heddle.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
@@ -57,16 +56,4 @@ napi_value notify_socket(napi_env env, napi_callback_info info) {
   int error = errno;
   close(fd);
   return sent < 0 ? fail(&call, error, "sendto") : NULL;
-}
-
-/* trim(): gives back to the kernel what malloc keeps and nobody uses; nothing without glibc. */
-napi_value trim_memory(napi_env env, napi_callback_info info) {
-  struct call call;
-  if (!begin(&call, env, info, "trim")) {
-    return NULL;
-  }
-#ifdef __GLIBC__
-  malloc_trim(0);
-#endif
-  return NULL;
 }

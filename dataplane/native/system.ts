@@ -29,3 +29,12 @@ export function sendUnixDatagram(path: Uint8Array, payload: Uint8Array): void {
 export function releaseFreeMemory(): void {
   native.trim()
 }
+
+/**
+ * Takes what was read of the program file so far out of this process's memory. The kernel keeps it
+ * in its page cache, from where the parts that are used again come back: a start uses much of Node
+ * that a daemon at work does not.
+ */
+export function unmapProgram(): void {
+  native.unmapProgram()
+}
