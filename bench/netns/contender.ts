@@ -3,7 +3,7 @@
  */
 import type { Netns } from '../../control/lab/netns.js'
 import type { ManagedProcess } from '../../control/lab/process.js'
-import { PARTS, type Part } from './measurements.js'
+import { PARTS, QUICK_PARTS, type Part } from './measurements.js'
 
 /** The two hosts, joined by one veth pair, and a pod on each. */
 export interface Bed {
@@ -54,6 +54,13 @@ export interface Contender {
 
 /** Everything there is to measure where there is no daemon. */
 export const KERNEL_PARTS: readonly Part[] = PARTS.filter((part) => part !== 'memory')
+
+/** The contenders of a quick run: those that have all of its parts, with these alone. */
+export function quickly(contenders: readonly Contender[]): Contender[] {
+  return contenders
+    .filter(({ parts }) => QUICK_PARTS.every((part) => parts.includes(part)))
+    .map((contender) => ({ ...contender, parts: QUICK_PARTS }))
+}
 
 /** MTU of the underlay, bytes. */
 export const UNDERLAY_MTU = 1500

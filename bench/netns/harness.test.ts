@@ -8,7 +8,7 @@ import t from 'tap'
 import { type ManagedProcess, run as runProgram } from '../../control/lab/process.js'
 import { EXAMPLE } from '../report/example-run.js'
 import { renderReport } from '../report/markdown.js'
-import type { Bed } from './contender.js'
+import { quickly, type Bed } from './contender.js'
 import { createContenders } from './contenders/all.js'
 import { createHeddle } from './contenders/heddle.js'
 import { bareLink } from './contenders/kernel.js'
@@ -83,6 +83,16 @@ t.test('contenders: names differ, Heddle is first, extra flags make one more', a
   t.equal(names[0], 'heddle')
   t.ok(names.includes('heddle --busy-poll-us=0'))
   t.equal(new Set(names).size, names.length)
+})
+
+t.test('a quick run has the main figures of everyone who has them all', async (t) => {
+  const usual = createContenders([])
+  const quick = quickly(usual)
+  t.same(
+    usual.filter(({ name }) => !quick.some((q) => q.name === name)).map(({ name }) => name),
+    ['heddle, 10 000 routes'],
+  )
+  for (const { parts } of quick) t.same(parts, ['one-flow', 'packets', 'round-trips'])
 })
 
 t.test('a contender whose program is not there is missing, with the reason', async (t) => {

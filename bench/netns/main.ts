@@ -7,7 +7,7 @@ import { parseArgs } from 'node:util'
 import { packageFolder, resultsFolder } from '../lib/package.js'
 import { renderReport } from '../report/markdown.js'
 import { writeDocs, writeRecord } from '../report/write.js'
-import type { Contender } from './contender.js'
+import { quickly, type Contender } from './contender.js'
 import { createContenders } from './contenders/all.js'
 import { describeCommit } from './machine.js'
 import { hasProgram } from './programs.js'
@@ -17,7 +17,7 @@ import { FULL, QUICK } from './turn.js'
 
 const USAGE = `usage: npm run bench -- [options]
 
-  --quick        one short round, under a minute of measuring; leaves docs/ alone
+  --quick        one short round of the main figures, under a minute; leaves docs/ alone
   --rounds N     rounds, default 3, with --quick 1
   --only NAMES   contenders, separated by semicolons; leaves docs/ alone
   --flags LINE   measure Heddle with these flags as well; may be repeated; leaves docs/ alone
@@ -44,7 +44,8 @@ export async function bench(
     await publish(parseRun(readFileSync(options.from, 'utf8')))
     return 0
   }
-  const all = createContenders(options.flags)
+  const usual = createContenders(options.flags)
+  const all = options.isQuick ? quickly(usual) : usual
   const unknown = options.only.filter((name) => !all.some((c) => c.name === name))
   if (unknown.length > 0) {
     const names = all.map(({ name }) => name).join('; ')

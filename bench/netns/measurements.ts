@@ -16,6 +16,9 @@ export const PARTS = [
 ] as const
 export type Part = (typeof PARTS)[number]
 
+/** What a quick run measures: one figure of each kind. */
+export const QUICK_PARTS: readonly Part[] = ['one-flow', 'packets', 'round-trips']
+
 export type Group = 'TCP' | 'packets' | 'round trips' | 'cost'
 
 export interface Measurement {
