@@ -22,7 +22,7 @@ export const GAUGES = [
   ['icmp_limited', 'ICMP errors withheld by the rate limit'],
   ['icmp_failed', 'ICMP errors that the kernel refused to send'],
   ['breaths', 'rounds of the engine that moved at least one packet'],
-  ['waits', 'times the engine blocked because nothing was waiting'],
+  ['waits', 'times the engine had taken all that was there, and looked or waited for more'],
   ['runs_lost', 'times sends of several packets were given up because the kernel refused one'],
   ['joins_lost', 'times super-packets to the TUN device were given up because it refused one'],
   ['socket_overflow', 'datagrams that the kernel dropped because the socket had no room'],

@@ -20,6 +20,9 @@ import { native } from './native/native.js'
 import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
 
 const MAX_WAIT_MS = 1000
+// What is waited for, by its place.
+const INSIDE = 0
+const OUTSIDE = 1
 const WAKE = 2
 
 widenInlining()
@@ -63,13 +66,22 @@ function tell(news: EngineNews): void {
 const fds = Int32Array.of(setup.tun.fd, setup.socket.fd, setup.wakeFd)
 const events = new Int32Array(fds.length)
 let hasUsedSlots = false
+/** Whether the TUN and the socket may have something: both, unless a wait has told. */
+let hasInside = true
+let hasOutside = true
 while (Atomics.load(control, STOP) === 0) {
-  if (engine.breath() > 0) {
+  if (engine.breath(hasInside, hasOutside) > 0) {
     hasUsedSlots = true
-    continue
+    if (!engine.hasTakenAll) {
+      hasInside = true
+      hasOutside = true
+      continue
+    }
   }
   counters.gauge(WAITS, 1)
   const ready = native.wait(fds, events, setup.busyPollUs, MAX_WAIT_MS)
+  hasInside = events[INSIDE] !== 0
+  hasOutside = events[OUTSIDE] !== 0
   if (ready === 0 && hasUsedSlots) {
     native.discard(arena.bytes, 0, engine.slotBytes)
     hasUsedSlots = false

@@ -79,6 +79,7 @@ export class Engine {
   private readonly writer: Writer
   private readonly fromInside: Intake
   private readonly fromOutside: Intake
+  private isDrained = false
 
   constructor(options: EngineOptions) {
     const { arena, fib, hops, encap, counters, mtu, sums, offload } = options
@@ -161,17 +162,20 @@ export class Engine {
 
   /**
    * Moves what waits, at most one batch per direction.
+   * @param hasInside   whether the inside device may have something
+   * @param hasOutside  whether the outside port may have something
    * @returns packets read; 0 = nothing waited, time to block
    * @throws  when a device itself is gone, never about a packet
    */
-  breath(): number {
+  breath(hasInside = true, hasOutside = true): number {
     const nowMs = this.now()
     this.icmp.tick(nowMs)
     this.runs.tick(nowMs)
     this.check.tick(nowMs)
     this.fib.enter()
     this.hosts.enter()
-    const moved = this.breatheOut() + this.breatheIn()
+    this.isDrained = true
+    const moved = (hasInside ? this.breatheOut() : 0) + (hasOutside ? this.breatheIn() : 0)
     this.icmp.flush()
     this.hosts.leave()
     this.fib.leave()
@@ -179,11 +183,17 @@ export class Engine {
     return moved
   }
 
+  /** Whether the last breath took all that waited where it looked, so that looking again is in vain. */
+  get hasTakenAll(): boolean {
+    return this.isDrained
+  }
+
   /** inside → outside. */
   private breatheOut(): number {
     const batch = this.fromInside.next()
     const count = this.inside.read(batch)
     if (count === 0) return 0
+    if (count === batch.capacity) this.isDrained = false
     const before = this.counters.gaugeValue(READ + EGRESS)
     this.counters.gauge(READ + EGRESS, count)
     this.egress.begin()
@@ -198,6 +208,7 @@ export class Engine {
     const batch = this.fromOutside.next()
     const count = this.outside.receive(batch)
     if (count === 0) return 0
+    if (count === batch.capacity) this.isDrained = false
     const before = this.counters.gaugeValue(READ + INGRESS)
     this.counters.gauge(READ + INGRESS, count)
     this.ingress.begin(batch)

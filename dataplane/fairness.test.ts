@@ -68,3 +68,18 @@ t.test('single packets after trains fill whole batches again', async (t) => {
   breathe(host)
   t.equal(breathe(host).ingress, 64)
 })
+
+t.test('a breath looks only where it is told to, and says whether it has taken all', async (t) => {
+  const host = create()
+  const single = flow.createPacket({ ...OUT, payload: new Uint8Array(36) })
+  for (let i = 0; i < 65; i++) host.inside.inject(single)
+  injectTrains(host, 1)
+  t.equal(host.engine.breath(false, false), 0)
+  t.ok(host.engine.hasTakenAll)
+  t.equal(host.engine.breath(false, true), 1, 'the train')
+  t.ok(host.engine.hasTakenAll)
+  t.equal(host.engine.breath(true, true), 64)
+  t.notOk(host.engine.hasTakenAll, 'the batch was full')
+  t.equal(host.engine.breath(true, false), 1)
+  t.ok(host.engine.hasTakenAll)
+})

@@ -18,7 +18,8 @@
 #define UDP_GRO 104
 #endif
 
-enum { CHUNK = 64, CONTROL_SIZE = 128 };
+/* A datagram mostly comes alone, or in a train with few others: preparing for 64 takes longer than one. */
+enum { FIRST_CHUNK = 4, CHUNK = 64, CONTROL_SIZE = 128 };
 
 struct rows {
   uint8_t *arena;
@@ -192,7 +193,8 @@ napi_value receive(napi_env env, napi_callback_info info) {
     return NULL;
   }
   while (row < rows.capacity) {
-    int32_t asked = rows.capacity - row < CHUNK ? rows.capacity - row : CHUNK;
+    int32_t chunk = row == 0 ? FIRST_CHUNK : CHUNK;
+    int32_t asked = rows.capacity - row < chunk ? rows.capacity - row : chunk;
     if (!prepare(&inbox, &rows, row, asked)) {
       return refuse(&call, "a slot lies outside the arena", 0);
     }
