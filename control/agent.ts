@@ -269,7 +269,7 @@ export class Agent {
     const both = AbortSignal.any([signal, over.signal])
     dataplane.addLocal(subnet.v4)
     const engineDied = new Promise<never>((_resolve, reject) => {
-      dataplane.start(formatAddr4(subnet.v4.addr), mtu, (error) => {
+      dataplane.start({ ipv4: formatAddr4(subnet.v4.addr), ipv6: null }, mtu, (error) => {
         reject(engineFault(error, dataplane.device))
       })
     })

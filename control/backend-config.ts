@@ -59,7 +59,7 @@ export interface VxlanConfig {
 /** The longest VNI whose device name, `flannel.<VNI>`, has the 15 bytes that the kernel allows. */
 const MAX_NAMED_VNI = 9_999_999
 /** The least underlay MTU whose overlay MTU is one that IPv4 works with (RFC 791 §3.2: 68). */
-const MIN_MTU = VXLAN_OVERHEAD + 68
+const MIN_MTU = VXLAN_OVERHEAD[4] + 68
 
 /**
  * Options of the `vxlan` backend; a Port of 0 is the default one, as with flannel.

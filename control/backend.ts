@@ -52,7 +52,7 @@ function createUdp(config: NetworkConfig, external: ChosenInterface): Backend {
   return {
     device: 'flannel%d',
     port,
-    mtu: external.mtu - UDP_OVERHEAD,
+    mtu: external.mtu - UDP_OVERHEAD[4],
     encap: { kind: 'udp' },
     attrs: { publicIP: external.externalAddress, publicIPv6: null, backendType: '' },
     // flannel's takes every lease, whatever its type.
@@ -71,7 +71,7 @@ function createVxlan(
   return {
     device: `flannel.${String(vni)}`,
     port,
-    mtu: (mtu ?? external.mtu) - VXLAN_OVERHEAD,
+    mtu: (mtu ?? external.mtu) - VXLAN_OVERHEAD[4],
     encap: { kind: 'vxlan', vni, mac },
     attrs: {
       publicIP,

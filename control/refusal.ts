@@ -13,21 +13,17 @@ const REASONS: Readonly<Record<string, string>> = {
 /** One line. Refused packets are many and are counted; this is about one of them. */
 export function describeRefusal({ verdict: why, from, source }: Refusal): string {
   const name = verdict.verdictName(why)
-  const [outer, inner] = [formatAddr4(from >>> 0), describeSource(source)]
-  // Exceptions are for IPv4 prefixes.
-  const remedy =
-    source.length === 1
-      ? `If it may send it, start with --ingress-allow=${inner}/32=${outer}; `
-      : ''
+  const [outer, inner] = [describeAddress(from), describeAddress(source)]
+  const host = `${inner}/${source.length === 1 ? '32' : '128'}`
   return (
     `refused a packet from host ${outer} with source ${inner} (${name}): ${REASONS[name] ?? ''}. ` +
-    remedy +
+    `If it may send it, start with --ingress-allow=${host}=${outer}; ` +
     'further refusals are counted, not logged, for 10 s'
   )
 }
 
 /** @param words  one of an IPv4 address, four of an IPv6 address */
-function describeSource(words: readonly number[]): string {
+function describeAddress(words: readonly number[]): string {
   if (words.length === 1) return formatAddr4((words[0] ?? 0) >>> 0)
   return formatAddr6(words.reduce((bits, word) => (bits << 32n) | BigInt(word >>> 0), 0n))
 }

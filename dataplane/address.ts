@@ -42,6 +42,27 @@ export function parseAddress6(text: string): Uint8Array | null {
 }
 
 /**
+ * Reads an address of either family.
+ * @returns address bits: a number for IPv4, a bigint of 128 bits for IPv6; null when it is neither
+ */
+export function parseAddress(text: string): number | bigint | null {
+  const bytes = parseAddress6(text)
+  if (bytes === null) return parseAddress4(text)
+  return bytes.reduce((bits, byte) => (bits << 8n) | BigInt(byte), 0n)
+}
+
+/** The 16 bytes of an IPv6 address given as 128 bits. */
+export function addressBytes6(bits: bigint): Uint8Array {
+  return Uint8Array.from({ length: 16 }, (_, i) => Number((bits >> BigInt(120 - 8 * i)) & 0xffn))
+}
+
+/** An address as int32 words, most significant first: one for IPv4 bits, four for 128 bits. */
+export function addressWords(bits: number | bigint): number[] {
+  if (typeof bits === 'number') return [bits | 0]
+  return [96n, 64n, 32n, 0n].map((shift) => Number(BigInt.asIntN(32, bits >> shift)))
+}
+
+/**
  * Reads `address/length`.
  * @returns null when either part is wrong or a bit beyond the length is set
  */

@@ -7,6 +7,7 @@
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 import t from 'tap'
+import { addressBytes6 } from './address.js'
 import { Counters, COUNTERS_BYTES } from './counters.js'
 import { flannelUdp } from './encap/flannel-udp.js'
 import { createEngineArena, Engine } from './engine.js'
@@ -14,8 +15,19 @@ import { attachFibReader } from './fib/lpm.js'
 import { createFib } from './fib/lpm-writer.js'
 import { createHopTable } from './fib/nexthop.js'
 import * as flow from './flow-fixture.js'
-import { ALL_OFFLOADS, MTU, PORT, PUBLIC_B, SUBNET_A, SUBNET_B } from './host-fixture.js'
+import {
+  ALL_OFFLOADS,
+  MTU,
+  PORT,
+  PUBLIC6_B,
+  PUBLIC_B,
+  SUBNET6_A,
+  SUBNET6_B,
+  SUBNET_A,
+  SUBNET_B,
+} from './host-fixture.js'
 import { HostSet } from './host-set.js'
+import { endpoint4, endpoint6, type Endpoint } from './io/endpoint.js'
 import { native } from './native/native.js'
 import { NO_OFFLOAD, type OffloadOptions } from './offload/offload.js'
 import { BATCH_COLUMNS, type Batch } from './packet/batch.js'
@@ -44,6 +56,7 @@ interface Load {
 /** A device that copies one packet into every slot and takes whatever it is given; nothing is made. */
 class Treadmill {
   private readonly load: Load
+  private readonly peer: Endpoint
   /** When set, keeps one object a packet, as a careless change would. */
   private readonly waste: object[] | null
   /** Rows handed over. */
@@ -52,8 +65,9 @@ class Treadmill {
   packets = 0
   joined = 0
 
-  constructor(load: Load, waste: object[] | null) {
+  constructor(load: Load, peer: Endpoint, waste: object[] | null) {
     this.load = load
+    this.peer = peer
     this.waste = waste
   }
   read(batch: Batch): number {
@@ -61,7 +75,11 @@ class Treadmill {
     for (let row = 0; row < batch.capacity; row++) {
       batch.arena.bytes.set(packet, batch.at(row))
       if (vnet !== undefined) batch.arena.bytes.set(vnet, batch.at(row) - vnet.length)
-      batch.fill(row, packet.length, false, 4, PUBLIC_B, PORT)
+      const { family, address } = this.peer
+      batch.fill(row, packet.length, false, family, address[0] ?? 0, PORT)
+      for (let word = 1; word < 4; word++) {
+        batch.columns[(BATCH_COLUMNS.SRC + word) * batch.capacity + row] = address[word] ?? 0
+      }
       batch.columns[BATCH_COLUMNS.SEGMENT * batch.capacity + row] = segment
       for (let i = 0; this.waste !== null && i < count; i++) this.waste[i] = { row }
     }
@@ -96,17 +114,27 @@ interface Traffic {
   readonly toUs: Load
   readonly offload: OffloadOptions
   readonly breaths: number
+  /** Inside and outside; default IPv4. */
+  readonly isV6?: boolean
 }
 
+const PEER4 = endpoint4(PUBLIC_B, PORT)
+const PEER6 = endpoint6(addressBytes6(PUBLIC6_B), PORT)
+
 /** Runs many breaths. @returns heap growth in bytes per packet, packets read, and the devices */
-function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | null) {
+function measure(traffic: Traffic, waste: object[] | null) {
+  const { toPeer, toUs, offload, breaths, isV6 = false } = traffic
   const fib = createFib({ readers: 1 })
   fib.writer.insert4(SUBNET_A, 24, fib.hops.addLocal())
   fib.writer.insert4(SUBNET_B, 24, fib.hops.addPeer(PUBLIC_B, PORT))
+  fib.writer.insert6(SUBNET6_A, 64, fib.hops.addLocal())
+  fib.writer.insert6(SUBNET6_B, 64, fib.hops.addPeer(addressBytes6(PUBLIC6_B), PORT))
   const hosts = new HostSet(1)
   hosts.add(PUBLIC_B)
-  const inside = new Treadmill(toPeer, waste)
-  const outside = new Treadmill(toUs, waste)
+  hosts.add(PUBLIC6_B)
+  const peer = isV6 ? PEER6 : PEER4
+  const inside = new Treadmill(toPeer, peer, waste)
+  const outside = new Treadmill(toUs, peer, waste)
   const raw = {
     send: (entries: Entries): void => {
       for (let i = 0; i < entries.count; i++) entries.setResult(i, 0)
@@ -121,7 +149,8 @@ function measure({ toPeer, toUs, offload, breaths }: Traffic, waste: object[] | 
     fib: attachFibReader(fib.shared, 0),
     hops: createHopTable(fib.shared),
     encap: flannelUdp,
-    hasIpv6: false,
+    hasIpv6: isV6,
+    icmp6: { port: raw, source: SUBNET6_A },
     ingressCheck: { mode: 'leases', hosts: attachFibReader(hosts.shared, 0), exceptions: [] },
     offload,
     sums: native,
@@ -146,6 +175,19 @@ const single = (from: readonly number[], to: readonly number[], ttl = 63): Load 
   packet: flow.createPacket({ from, to, ttl, protocol: flow.UDP, payload: new Uint8Array(32) }),
   count: 1,
 })
+
+const plain6: Traffic = {
+  toPeer: single(flow.HOST_A6, flow.HOST_B6),
+  toUs: single(flow.HOST_B6, flow.HOST_A6),
+  offload: NO_OFFLOAD,
+  breaths: 4000,
+  isV6: true,
+}
+const expired6: Traffic = {
+  ...plain6,
+  toPeer: single(flow.HOST_A6, flow.HOST_B6, 1),
+  toUs: single(flow.HOST_B6, flow.HOST_A6, 1),
+}
 
 const SIZE = 1000
 const COUNT = 30
@@ -212,6 +254,15 @@ t.test('packets that are dropped, and the ICMP errors about them', async (t) => 
     t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
     t.equal(inside.packets + outside.packets, 0)
   }
+})
+
+t.test('IPv6 packets over IPv6, and the ICMPv6 errors about them', async (t) => {
+  const { perPacket, read, inside, outside } = measure(plain6, null)
+  t.ok(perPacket < ALLOWED, `${perPacket.toFixed(4)} bytes a packet`)
+  t.equal(inside.packets + outside.packets, read)
+  const lost = measure(expired6, null)
+  t.ok(lost.perPacket < ALLOWED, `${lost.perPacket.toFixed(4)} bytes a packet`)
+  t.equal(lost.inside.packets + lost.outside.packets, 0)
 })
 
 t.test('one small object a packet is noticed', async (t) => {

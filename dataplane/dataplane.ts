@@ -3,7 +3,7 @@
  * read, engine started and stopped. The packets themselves never come through here.
  */
 import { Worker } from 'node:worker_threads'
-import { mask4, parseAddress4 } from './address.js'
+import { addressBytes6, parseAddress } from './address.js'
 import {
   Counters,
   COUNTERS_BYTES,
@@ -15,32 +15,22 @@ import {
 } from './counters.js'
 import type { EncapChoice } from './encap/choice.js'
 import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
-import { createFib, type Fib } from './fib/lpm-writer.js'
-import { HostSet } from './host-set.js'
 import type { IngressCheckMode, Refusal, SourceException } from './ingress-check.js'
 import { openRaw } from './io/raw-port.js'
 import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
-import { formatMac, type Mac } from './mac.js'
 import { openSockets, openTunQueues, whyNoSteering } from './io/queues.js'
 import { MAX_QUEUES } from './io/steering.js'
 import type { UdpDescriptor } from './io/udp-port.js'
 import { describeOffloads, type OffloadReport } from './offload-report.js'
 import { native } from './native/native.js'
 import { OverflowMeter } from './overflow.js'
+import { familyOf, RouteTable, type PeerEndpoint, type RoutePrefix } from './route-table.js'
 
-/** An IPv4 prefix: address as uint32 in host order with zero host bits, length 0..32. */
-export interface RoutePrefix {
-  readonly addr: number
-  readonly len: number
-}
-
-/** Where a peer's datagrams go: address as text, UDP port. */
-export interface PeerEndpoint {
-  readonly address: string
-  readonly port: number
-  /** MAC address of its tunnel endpoint, for an encapsulation that has them. */
-  readonly mac?: Mac
+/** Base addresses of the own subnets, as text, from which ICMP errors come; null = no such subnet. */
+export interface LocalAddresses {
+  readonly ipv4: string | null
+  readonly ipv6: string | null
 }
 
 export interface DataplaneOptions {
@@ -48,8 +38,10 @@ export interface DataplaneOptions {
   readonly encap?: EncapChoice
   /** TUN name; `%d` lets the kernel pick the first free number, as flannel does with `flannel%d`. */
   readonly device: string
-  /** Local address that the socket is bound to. */
+  /** Local address that the socket is bound to; its family is that of the outer packets. */
   readonly bindAddress: string
+  /** Whether the network has IPv6, default false. */
+  readonly ipv6?: boolean
   /** UDP port of the socket. */
   readonly port: number
   /** Bytes asked of the kernel for the socket's receive buffer, default 4 MiB; what was granted is in the report. */
@@ -68,15 +60,6 @@ export interface DataplaneOptions {
   readonly exceptions?: readonly SourceException[]
   /** Called now and then when the check refuses packets. */
   readonly onRefused?: (refusal: Refusal) => void
-}
-
-interface PeerHop {
-  /** Of `peerHops`. */
-  readonly key: number | string
-  readonly hop: number
-  /** Address bits. */
-  readonly address: number
-  routes: number
 }
 
 export interface DataplaneReport {
@@ -98,6 +81,7 @@ export class Dataplane {
   private readonly tuns: readonly [TunDescriptor, ...TunDescriptor[]]
   private readonly sockets: readonly [UdpDescriptor, ...UdpDescriptor[]]
   private readonly rawFd: number
+  private readonly rawFd6: number | null
   private readonly offloads: Offloads
   private readonly onGivenUp: (offload: OffloadState) => void
   private readonly onRefused: (refusal: Refusal) => void
@@ -107,15 +91,10 @@ export class Dataplane {
   /** Every descriptor of ours, in the order in which they were opened. */
   private readonly fds: number[] = []
   private readonly busyPollUs: number
-  private readonly fib: Fib
-  /** Hosts that peers' routes lead to, and those of exceptions. */
-  private readonly hosts: HostSet
+  private readonly table: RouteTable
   private readonly counters: readonly Counters[]
   private readonly overflow: OverflowMeter
   private readonly control = new SharedArrayBuffer(4)
-  private readonly peerHops = new Map<number | string, PeerHop>()
-  private readonly routes = new Map<number, PeerHop>()
-  private readonly localHop: number
   private exited: Promise<unknown> = Promise.resolve()
   private isClosed = false
 
@@ -140,10 +119,11 @@ export class Dataplane {
     const exceptions = options.exceptions ?? []
     this.ingressCheck = { mode: options.ingressCheck ?? 'leases', exceptions }
     this.offloads = new Offloads(options.offload ?? ALL_OFFLOADS)
+    const family = familyOf(addressBits(options.bindAddress))
     try {
       this.sockets = openSockets(
         {
-          family: 4,
+          family,
           address: options.bindAddress,
           port: options.port,
           dontFragment: true,
@@ -155,6 +135,8 @@ export class Dataplane {
       for (const socket of this.sockets) this.offloads.enableTrains(socket)
       this.rawFd = openRaw()
       opened(this.rawFd)
+      this.rawFd6 = options.ipv6 === true ? openRaw(6) : null
+      if (this.rawFd6 !== null) opened(this.rawFd6)
       const tun = this.offloads.openTun(options.device, queues > 1)
       opened(tun.fd)
       this.tuns = openTunQueues(tun, queues, opened)
@@ -166,37 +148,32 @@ export class Dataplane {
     }
     this.device = this.tuns[0].name
     this.busyPollUs = options.busyPollUs ?? 0
-    this.fib = createFib({ readers: queues })
-    this.localHop = this.fib.hops.addLocal()
-    this.hosts = new HostSet(queues)
-    for (const { from } of exceptions) this.hosts.add(from)
+    this.table = new RouteTable(queues, family, exceptions)
     this.counters = this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
     this.overflow = new OverflowMeter(this.device, this.sockets, this.counters)
   }
 
   /**
    * Starts the engines' threads. The device must be up.
-   * @param localAddress  base address of the own subnet, from which ICMP errors come
-   * @param mtu           MTU of the TUN device
-   * @param onFailure     called once if an engine dies without having been stopped
+   * @param mtu        MTU of the TUN device
+   * @param onFailure  called once if an engine dies without having been stopped
    */
-  start(localAddress: string, mtu: number, onFailure: (error: Error) => void): void {
+  start(local: LocalAddresses, mtu: number, onFailure: (error: Error) => void): void {
     this.offloads.testDevice(this.tuns[0])
-    const localBits = addressBits(localAddress)
     let hasFailed = false
     const onExit = (error: Error): void => {
       if (hasFailed || Atomics.load(new Int32Array(this.control), STOP) !== 0) return
       hasFailed = true
       onFailure(error)
     }
-    const engines = this.tuns.map((_, queue) => this.startEngine(queue, localBits, mtu, onExit))
+    const engines = this.tuns.map((_, queue) => this.startEngine(queue, local, mtu, onExit))
     this.exited = Promise.all(engines)
   }
 
   /** Starts one engine. @returns a promise that is kept when its thread has ended */
   private startEngine(
     queue: number,
-    localAddress: number,
+    local: LocalAddresses,
     mtu: number,
     onExit: (error: Error) => void,
   ): Promise<void> {
@@ -206,16 +183,16 @@ export class Dataplane {
       encap: this.encap,
       offload: this.offloads.options,
       rawFd: this.rawFd,
+      rawFd6: this.rawFd6,
       wakeFd: at(this.wakeFds, queue),
-      fib: this.fib.shared,
-      hosts: this.hosts.shared,
+      ...this.table.shared,
       ingressCheck: this.ingressCheck,
       reader: queue,
       counters: at(this.counters, queue).memory,
       control: this.control,
       mtu,
-      hasIpv6: false,
-      localAddress,
+      hasIpv6: this.rawFd6 !== null,
+      ...localAddresses(local),
       busyPollUs: this.busyPollUs,
     }
     const worker = new Worker(new URL('./engine-worker.js', import.meta.url), {
@@ -248,34 +225,21 @@ export class Dataplane {
 
   /** Marks a prefix as our own: packets from outside for it are delivered. */
   addLocal(prefix: RoutePrefix): void {
-    this.fib.writer.insert4(prefix.addr | 0, prefix.len, this.localHop)
+    this.table.addLocal(prefix)
   }
 
   removeLocal(prefix: RoutePrefix): void {
-    this.fib.writer.remove4(prefix.addr | 0, prefix.len)
+    this.table.removeLocal(prefix)
   }
 
-  /** Routes a prefix to a peer, replacing what it was routed to. */
-  setRoute(prefix: RoutePrefix, peer: PeerEndpoint): void {
-    const key = routeKey(prefix)
-    const before = this.routes.get(key)
-    const after = this.hopOf(peer)
-    if (before === after) return
-    this.fib.writer.insert4(prefix.addr & mask4(prefix.len), prefix.len, after.hop)
-    after.routes++
-    this.routes.set(key, after)
-    if (before !== undefined) this.release(before)
+  /** Routes a prefix to a peer, see {@link RouteTable.set}. */
+  setRoute(prefix: RoutePrefix, peer: PeerEndpoint | 'no-ipv6'): void {
+    this.table.set(prefix, peer)
   }
 
   /** Removes a route. @returns false when there was none */
   removeRoute(prefix: RoutePrefix): boolean {
-    const key = routeKey(prefix)
-    const peer = this.routes.get(key)
-    if (peer === undefined) return false
-    this.fib.writer.remove4(prefix.addr | 0, prefix.len)
-    this.routes.delete(key)
-    this.release(peer)
-    return true
+    return this.table.delete(prefix)
   }
 
   /** Counters, sizes and offloads, read without disturbing the engine. */
@@ -286,7 +250,7 @@ export class Dataplane {
       device: this.device,
       port: this.sockets[0].port,
       receiveBuffer: this.sockets[0].receiveBuffer,
-      routes: this.routes.size,
+      routes: this.table.size,
       counters,
       offloads: describeOffloads(this.offloads.describe(), counters),
       queues: this.counters.map((engine) => ({
@@ -310,28 +274,6 @@ export class Dataplane {
   private closeAll(): void {
     for (const fd of this.fds.splice(0)) native.close(fd)
   }
-
-  private hopOf(peer: PeerEndpoint): PeerHop {
-    const address = addressBits(peer.address)
-    const number = (address >>> 0) * 0x10000 + peer.port
-    const key = peer.mac === undefined ? number : `${String(number)} ${formatMac(peer.mac)}`
-    const known = this.peerHops.get(key)
-    if (known !== undefined) return known
-    const hop = this.fib.hops.addPeer(address, peer.port, peer.mac)
-    const added = { key, hop, address, routes: 0 }
-    this.hosts.add(address)
-    this.peerHops.set(key, added)
-    return added
-  }
-
-  /** Takes a route off a peer; the hop of a peer without routes is retired. */
-  private release(peer: PeerHop): void {
-    peer.routes--
-    if (peer.routes > 0) return
-    this.peerHops.delete(peer.key)
-    this.hosts.remove(peer.address)
-    this.fib.hops.retire(peer.hop)
-  }
 }
 
 /** An element that is known to be there. */
@@ -341,14 +283,19 @@ function at<T>(list: readonly T[], i: number): T {
   return element
 }
 
-/** Bits of a dotted quad. @throws RangeError for any other text */
-function addressBits(text: string): number {
-  const bits = parseAddress4(text)
-  if (bits === null) throw new RangeError(`"${text}" is no IPv4 address`)
+/** Bits of an address: a number for IPv4, a bigint for IPv6. @throws RangeError for any other text */
+function addressBits(text: string): number | bigint {
+  const bits = parseAddress(text)
+  if (bits === null) throw new RangeError(`"${text}" is no IP address`)
   return bits
 }
 
-/** A prefix as one number, address × 64 + length: where there are many, less room than text. */
-function routeKey(prefix: RoutePrefix): number {
-  return (prefix.addr >>> 0) * 64 + prefix.len
+/** What an engine is told of the own addresses. */
+function localAddresses({ ipv4, ipv6 }: LocalAddresses) {
+  const bits4 = ipv4 === null ? null : addressBits(ipv4)
+  const bits6 = ipv6 === null ? null : addressBits(ipv6)
+  if (typeof bits4 === 'bigint' || typeof bits6 === 'number') {
+    throw new RangeError(`${String(ipv4)} and ${String(ipv6)} are of the wrong families`)
+  }
+  return { localAddress: bits4, localAddress6: bits6 === null ? null : addressBytes6(bits6) }
 }

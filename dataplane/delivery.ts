@@ -35,6 +35,7 @@ import type { Arena } from './packet/arena.js'
 import { Entries } from './packet/entries.js'
 import { FORWARD } from './packet/verdict.js'
 import * as ipv4 from './wire/ipv4.js'
+import * as ipv6 from './wire/ipv6.js'
 
 /** Packets of the longest run. */
 const MAX_AGAIN = 256
@@ -145,15 +146,15 @@ export class Sender {
   }
 
   /**
-   * A router fragments what is longer than the path unless DF forbids it (RFC 791 §2.3). Here the
-   * outer packet is fragmented, so that the inner one stays whole.
+   * A router fragments what is longer than the path unless DF forbids it (RFC 791 §2.3), and whatever
+   * carries IPv6 has to take packets of 1280 bytes (RFC 8200 §5). Here the outer packet is fragmented,
+   * so that the inner one stays whole.
    * @returns  false when it must not be
    */
   private sendInFragments(entries: Entries, i: number): boolean {
     const { view, lone, counters } = this
     const at = entries.pieceAt(entries.firstPiece(i)) + this.headerLen
-    // IPv6 is never fragmented on the way (RFC 8200 §5).
-    if (ipv4.version(view, at) !== 4 || ipv4.hasDontFragment(view, at)) return false
+    if (!mayFragment(view, at)) return false
     copyEntry(entries, i, lone)
     this.port.sendInFragments(lone, this.hops.names)
     if (lone.result(0) !== 0) return false
@@ -194,6 +195,12 @@ export class Sender {
       this.onGivenUp('udp-segment', errno)
     }
   }
+}
+
+function mayFragment(view: DataView, at: number): boolean {
+  return ipv4.version(view, at) === 4
+    ? !ipv4.hasDontFragment(view, at)
+    : ipv6.totalLen(view, at) <= ipv6.LEAST_MTU
 }
 
 /** Makes a packet the only entry of `into`. */

@@ -33,6 +33,7 @@ import {
   DROP_LOOP,
   DROP_NO_ROUTE,
   DROP_NOT_IP,
+  DROP_PEER_NO_IPV6,
   DROP_TTL,
   FORWARD,
   type Verdict,
@@ -146,7 +147,13 @@ export function createEgress(parts: EgressParts): Egress {
       reportLost(DROP_NO_ROUTE, at)
       return DROP_NO_ROUTE
     }
-    return hops.isLocal(hop) ? DROP_LOOP : FORWARD
+    return hops.isPeer(hop) ? FORWARD : noPeer(at)
+  }
+
+  function noPeer(at: number): Verdict {
+    if (hops.isLocal(hop)) return DROP_LOOP
+    reportLost(DROP_PEER_NO_IPV6, at)
+    return DROP_PEER_NO_IPV6
   }
 
   /**

@@ -122,7 +122,7 @@ t.test('neighbours of both families are judged each by its own source', async (t
   t.equal(host.counters.packets(INGRESS, verdict.DROP_SOURCE_FORGED), 2)
 })
 
-t.test('longer than the path: never sent in fragments', async (t) => {
+t.test('longer than the path and than 1280 bytes: never sent in fragments', async (t) => {
   // Next header TCP: read as IPv4's flags it would say that fragments are welcome.
   const host = createTestHost({ hasIpv6: true })
   host.outside.narrowPath(endpoint4(PUBLIC_B, PORT), 1280)

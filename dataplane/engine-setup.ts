@@ -19,6 +19,8 @@ export interface EngineSetup {
   readonly offload: OffloadOptions
   /** Raw IPv4 socket for ICMP errors. */
   readonly rawFd: number
+  /** Raw IPv6 socket for ICMPv6 errors, null = the network has no IPv6. */
+  readonly rawFd6: number | null
   /** Eventfd that ends a wait. */
   readonly wakeFd: number
   /** Forwarding table and next hops. */
@@ -35,8 +37,10 @@ export interface EngineSetup {
   readonly control: SharedArrayBuffer
   readonly mtu: number
   readonly hasIpv6: boolean
-  /** Base address of the own subnet, address bits. */
-  readonly localAddress: number
+  /** Base address of the own IPv4 subnet, address bits; null = there is none. */
+  readonly localAddress: number | null
+  /** Base address of the own IPv6 subnet, 16 bytes; null = there is none. */
+  readonly localAddress6: Uint8Array | null
   readonly busyPollUs: number
 }
 

@@ -40,6 +40,9 @@ const engine = new Engine({
   inside: new TunDevice(setup.tun, arena),
   outside: new UdpPort(setup.socket, arena),
   icmp: new RawPort(setup.rawFd, arena),
+  ...(setup.rawFd6 === null || setup.localAddress6 === null
+    ? {}
+    : { icmp6: { port: new RawPort(setup.rawFd6, arena), source: setup.localAddress6 } }),
   fib: attachFibReader(setup.fib, setup.reader),
   hops,
   encap,

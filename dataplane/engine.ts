@@ -13,6 +13,8 @@ import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import { ICMP_ARENA_BYTES, IcmpErrors, type IcmpPort } from './icmp.js'
+import { createIcmp4 } from './icmp4.js'
+import { createIcmp6 } from './icmp6.js'
 import { createIngress, type Ingress } from './ingress.js'
 import {
   createIngressCheck,
@@ -36,8 +38,10 @@ export interface EngineOptions {
   readonly arena: Arena
   readonly inside: InsideDevice
   readonly outside: OutsidePort
-  /** Where ICMP errors to senders leave. */
+  /** Where ICMP errors to the senders of IPv4 packets leave. */
   readonly icmp: IcmpPort
+  /** Where ICMPv6 errors leave, and the 16 bytes of the address that they come from; default nowhere. */
+  readonly icmp6?: { readonly port: IcmpPort; readonly source: Uint8Array }
   readonly fib: FibReader
   readonly hops: HopTable
   readonly encap: Encap
@@ -50,8 +54,8 @@ export interface EngineOptions {
   readonly hasIpv6: boolean
   /** Who may send packets with which sources. */
   readonly ingressCheck: IngressCheckOptions
-  /** Address bits of the own subnet's base address, from which ICMP errors come. */
-  readonly localAddress: number
+  /** Address bits of the own subnet's base address, from which ICMP errors come; null = none are sent. */
+  readonly localAddress: number | null
   /** Milliseconds that never go back; the rate limits live by it. */
   readonly now: () => number
   /** Told once when an offload is given up because the kernel refuses it; default nobody. */
@@ -101,7 +105,15 @@ export class Engine {
     this.now = options.now
     this.fromInside = new Intake(arena, place.inside, place.insideSlot)
     this.fromOutside = new Intake(arena, place.outside, place.outsideSlot)
-    this.icmp = new IcmpErrors(arena, place.icmp, mtu, options.localAddress, options.icmp, counters)
+    const { localAddress, icmp, icmp6 } = options
+    this.icmp = new IcmpErrors(
+      arena,
+      place.icmp,
+      mtu,
+      localAddress === null ? null : { protocol: createIcmp4(localAddress), port: icmp },
+      icmp6 === undefined ? null : { protocol: createIcmp6(icmp6.source), port: icmp6.port },
+      counters,
+    )
     this.segmenter = createSegmenter(arena, place.headers, HEADER_SLOTS, sums)
     const toOutside = new Entries(OUTSIDE_ENTRIES, PIECES_PER_RUN)
     const toInside = new Entries(INSIDE_ENTRIES, PIECES_PER_ENTRY)

@@ -67,7 +67,7 @@ t.test('runs that the kernel takes no more', async (t) => {
   ip('route', 'add', '10.5.0.0/16', 'dev', dataplane.device)
   dataplane.addLocal({ addr: 0x0a050100, len: 24 })
   dataplane.setRoute({ addr: 0x0a050200, len: 24 }, { address: '127.0.0.2', port: PORT })
-  dataplane.start('10.5.1.0', 1472, (error) => {
+  dataplane.start({ ipv4: '10.5.1.0', ipv6: null }, 1472, (error) => {
     t.fail(error.message)
   })
   const runs = (): { state: string; since: string | null; counters: Record<string, number> } => {

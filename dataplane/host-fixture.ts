@@ -3,7 +3,7 @@
  * subnet 10.5.1.0/24 and knows host B, which has 10.5.2.0/24; or the other way round. Test support,
  * used by no other code.
  */
-import { parseAddress4 } from './address.js'
+import { addressBytes6, parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES } from './counters.js'
 import { createEncap } from './encap/choice.js'
 import { createEngineArena, Engine } from './engine.js'
@@ -33,6 +33,9 @@ export const SUBNET6_A = Uint8Array.of(0xfd, 5, 0, 1, ...new Uint8Array(12))
 export const SUBNET6_B = Uint8Array.of(0xfd, 5, 0, 2, ...new Uint8Array(12))
 export const PUBLIC_A = createAddress('172.30.0.11')
 export const PUBLIC_B = createAddress('172.30.0.12')
+/** The hosts on an underlay of IPv6, 128 bits. */
+export const PUBLIC6_A = 0xfd30_0000_0000_0000_0000_0000_0000_0011n
+export const PUBLIC6_B = 0xfd30_0000_0000_0000_0000_0000_0000_0012n
 export const MAC_A: Mac = { high: 0x0e00, low: 0x0000_000a }
 export const MAC_B: Mac = { high: 0x0e00, low: 0x0000_000b }
 export const VNI = 1
@@ -74,6 +77,8 @@ export interface TestHostOptions {
   readonly offload?: OffloadOptions
   /** Default false; the routes for IPv6 are there all the same. */
   readonly hasIpv6?: boolean
+  /** IP version of the underlay, default 4. */
+  readonly outer?: 4 | 6
   readonly mtu?: number
   /** Packets that each device's queue holds. */
   readonly queueLen?: number
@@ -99,13 +104,16 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
   const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
   fib.writer.insert4(own, 24, fib.hops.addLocal())
-  const peer = fib.hops.addPeer(isB ? PUBLIC_A : PUBLIC_B, PORT, isB ? MAC_A : MAC_B)
+  const [public4, public6] = isB ? [PUBLIC_A, PUBLIC6_A] : [PUBLIC_B, PUBLIC6_B]
+  const isOuter6 = options.outer === 6
+  const outer = isOuter6 ? addressBytes6(public6) : public4
+  const peer = fib.hops.addPeer(outer, PORT, isB ? MAC_A : MAC_B)
   fib.writer.insert4(other, 24, peer)
   const [own6, other6] = isB ? [SUBNET6_B, SUBNET6_A] : [SUBNET6_A, SUBNET6_B]
   fib.writer.insert6(own6, 64, fib.hops.addLocal())
   fib.writer.insert6(other6, 64, peer)
   const hosts = new HostSet(1, 4 << 20)
-  hosts.add(isB ? PUBLIC_A : PUBLIC_B)
+  hosts.add(isOuter6 ? public6 : public4)
   const exceptions = options.ingressCheck?.exceptions ?? []
   for (const { from } of exceptions) hosts.add(from)
   let nowMs = 1000
@@ -128,6 +136,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     counters,
     mtu,
     localAddress: own,
+    icmp6: { port: devices.raw, source: own6 },
     now: () => nowMs,
     ...(options.onGivenUp === undefined ? {} : { onGivenUp: options.onGivenUp }),
     ...(options.onRefused === undefined ? {} : { onRefused: options.onRefused }),

@@ -2,6 +2,7 @@
  * The outer addresses that datagrams may come from, over shared memory: a table of host routes, since
  * there is one already that many threads can read while one writes.
  */
+import { addressBytes6 } from './address.js'
 import type { FibShared } from './fib/layout.js'
 import { createFib, type Fib } from './fib/lpm-writer.js'
 
@@ -11,8 +12,8 @@ const RESERVE_BYTES = 64 << 20
 export class HostSet {
   private readonly fib: Fib
   private readonly present: number
-  /** How often each address, as int32, was added and not removed. */
-  private readonly uses = new Map<number, number>()
+  /** How often each address was added and not removed. */
+  private readonly uses = new Map<number | bigint, number>()
 
   /**
    * @param readers       threads that ask
@@ -28,23 +29,30 @@ export class HostSet {
     return this.fib.shared
   }
 
-  /** @param address  IPv4 address bits; what is added twice is removed twice */
-  add(address: number): void {
-    const bits = address | 0
-    const uses = this.uses.get(bits) ?? 0
-    this.uses.set(bits, uses + 1)
-    if (uses === 0) this.fib.writer.insert4(bits, 32, this.present)
+  /** @param address  IPv4 address bits, or the 128 bits of IPv6; what is added twice is removed twice */
+  add(address: number | bigint): void {
+    const key = keyOf(address)
+    const uses = this.uses.get(key) ?? 0
+    this.uses.set(key, uses + 1)
+    if (uses > 0) return
+    if (typeof address === 'number') this.fib.writer.insert4(address | 0, 32, this.present)
+    else this.fib.writer.insert6(addressBytes6(address), 128, this.present)
   }
 
   /** Takes back one `add`. */
-  remove(address: number): void {
-    const bits = address | 0
-    const uses = this.uses.get(bits) ?? 0
+  remove(address: number | bigint): void {
+    const key = keyOf(address)
+    const uses = this.uses.get(key) ?? 0
     if (uses > 1) {
-      this.uses.set(bits, uses - 1)
+      this.uses.set(key, uses - 1)
       return
     }
-    this.uses.delete(bits)
-    this.fib.writer.remove4(bits, 32)
+    this.uses.delete(key)
+    if (typeof address === 'number') this.fib.writer.remove4(address | 0, 32)
+    else this.fib.writer.remove6(addressBytes6(address), 128)
   }
+}
+
+function keyOf(address: number | bigint): number | bigint {
+  return typeof address === 'number' ? address | 0 : address
 }

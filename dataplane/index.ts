@@ -7,9 +7,9 @@ export {
   Dataplane,
   type DataplaneOptions,
   type DataplaneReport,
-  type PeerEndpoint,
-  type RoutePrefix,
+  type LocalAddresses,
 } from './dataplane.js'
+export type { PeerEndpoint, RoutePrefix } from './route-table.js'
 export {
   Counters,
   COUNTERS_BYTES,

@@ -158,12 +158,12 @@ t.test('a refusal is told of once in ten seconds, with who sent what', async (t)
   const host = createHost({ onRefused: (refusal) => told.push(refusal) })
   for (let i = 0; i < 5; i++) judge(host, PUBLIC_C, '10.5.2.9')
   judge(host, STRANGER, '10.5.3.1')
-  const first = { verdict: verdict.DROP_SOURCE_FORGED, from: PUBLIC_C }
+  const first = { verdict: verdict.DROP_SOURCE_FORGED, from: [PUBLIC_C] }
   t.same(told, [{ ...first, source: [createAddress('10.5.2.9')] }])
   host.advance(10_000)
   judge(host, STRANGER, '10.5.3.1')
   t.equal(told.length, 2)
-  t.match(told[1], { verdict: verdict.DROP_SOURCE_UNKNOWN, from: STRANGER })
+  t.match(told[1], { verdict: verdict.DROP_SOURCE_UNKNOWN, from: [STRANGER] })
 })
 
 t.test('property: the engine judges as a walk through the leases does', async () => {

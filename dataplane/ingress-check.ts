@@ -14,6 +14,7 @@
  *
  * An exception allows one more outer address to speak for a prefix: a host behind a NAT.
  */
+import { addressWords, mask4 } from './address.js'
 import { SOURCES_OUTSIDE, type Counters } from './counters.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
@@ -33,11 +34,14 @@ import * as ipv6 from './wire/ipv6.js'
 export const INGRESS_CHECKS = ['leases', 'strict', 'off'] as const
 export type IngressCheckMode = (typeof INGRESS_CHECKS)[number]
 
-/** An outer address that may speak for a prefix although its lease names another. IPv4 address bits. */
+/**
+ * An outer address that may speak for a prefix although its lease names another. IPv4 addresses are
+ * their bits, IPv6 addresses 128 bits.
+ */
 export interface SourceException {
-  readonly addr: number
+  readonly addr: number | bigint
   readonly len: number
-  readonly from: number
+  readonly from: number | bigint
 }
 
 /** What a check goes by. */
@@ -51,9 +55,9 @@ export interface IngressCheckOptions {
 /** A packet that was refused, for the log. */
 export interface Refusal {
   readonly verdict: Verdict
-  /** Outer source, IPv4 address bits. */
-  readonly from: number
-  /** Inner source: one word of address bits for IPv4, four for IPv6, most significant first. */
+  /** Outer source: one word of address bits for IPv4, four for IPv6, most significant first. */
+  readonly from: readonly number[]
+  /** Inner source, likewise. */
   readonly source: readonly number[]
 }
 
@@ -89,13 +93,16 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
   const { mode, hosts } = parts.options
   const { view } = parts.arena
   const exceptions = parts.options.exceptions.map(({ addr, len, from }) => ({
-    addr: addr | 0,
-    mask: len === 0 ? 0 : -1 << (32 - len),
-    from: from | 0,
+    addr: addressWords(addr),
+    masks: [0, 32, 64, 96].map((before) => mask4(Math.min(32, Math.max(0, len - before)))),
+    from: addressWords(from),
   }))
   let quietUntil = 0
   let now = 0
-  let host = 0
+  /** The sender at hand: its family, its address in words, and as bytes for lookups. */
+  let family = 0
+  const host = new Int32Array(4)
+  const hostBytes = new DataView(new ArrayBuffer(16))
   /** Whether `found` is about `source` and `host`: neighbours share theirs. */
   let isFound = false
   let source = 0
@@ -110,10 +117,24 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
   }
 
   function take(batch: Batch, row: number): void {
-    const from = batch.source(row, 0)
-    if (from === host) return
-    host = from
+    if (isHost(batch, row)) return
+    family = batch.family(row)
+    for (let word = 0; word < 4; word++) {
+      host[word] = batch.source(row, word)
+      hostBytes.setInt32(4 * word, batch.source(row, word))
+    }
     forget()
+  }
+
+  function isHost(batch: Batch, row: number): boolean {
+    return (
+      batch.source(row, 0) === host[0] &&
+      batch.family(row) === family &&
+      (family === 4 ||
+        (batch.source(row, 3) === host[3] &&
+          batch.source(row, 2) === host[2] &&
+          batch.source(row, 1) === host[1]))
+    )
   }
 
   function forget(): void {
@@ -125,10 +146,10 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
     if (mode === 'off') return FORWARD
     const src = ipv4.src(view, at)
     if (!isFound || src !== source) {
-      judge(fib.lookup4(src), isExcepted(src))
+      source = src
+      judge(fib.lookup4(src), exceptions.length > 0 && isExcepted(at + ipv4.SRC_AT, 1))
       isFound = true
       isFound6 = false
-      source = src
     }
     return answer()
   }
@@ -136,7 +157,10 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
   function verdict6(at: number): Verdict {
     if (mode === 'off') return FORWARD
     if (!isFound6 || !isSource6(at)) {
-      judge(fib.lookup6(view, at + ipv6.SRC_AT), false)
+      judge(
+        fib.lookup6(view, at + ipv6.SRC_AT),
+        exceptions.length > 0 && isExcepted(at + ipv6.SRC_AT, 4),
+      )
       isFound6 = true
       isFound = false
       for (let word = 0; word < 4; word++) source6[word] = ipv6.srcWord(view, at, word)
@@ -165,7 +189,7 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
     isOutside = false
     if (isOwn(hop) || isAllowed) {
       found = FORWARD
-    } else if (hosts.lookup4(host) === 0) {
+    } else if (!isKnown()) {
       found = DROP_SOURCE_UNKNOWN
     } else if (hop !== 0) {
       found = DROP_SOURCE_FORGED
@@ -175,21 +199,48 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
     }
   }
 
-  /** Whether the hop is that of the host at hand. */
-  function isOwn(hop: number): boolean {
-    return hop !== 0 && hops.family(hop) === 4 && hops.addressWord(hop, 0) === host
+  /** Whether the host at hand holds any lease. */
+  function isKnown(): boolean {
+    return (family === 4 ? hosts.lookup4(host[0] ?? 0) : hosts.lookup6(hostBytes, 0)) !== 0
   }
 
-  function isExcepted(src: number): boolean {
-    for (const { addr, mask, from } of exceptions) {
-      if (from === host && (src & mask) === addr) return true
+  /** Whether the hop is that of the host at hand. */
+  function isOwn(hop: number): boolean {
+    if (hop === 0 || hops.family(hop) !== family) return false
+    for (let word = family === 4 ? 0 : 3; word >= 0; word--) {
+      if (hops.addressWord(hop, word) !== host[word]) return false
+    }
+    return true
+  }
+
+  /** @param at  where the source address of so many words stands */
+  function isExcepted(at: number, words: number): boolean {
+    for (const { addr, masks, from } of exceptions) {
+      if (addr.length === words && isWithin(at, addr, masks) && isFrom(from)) return true
     }
     return false
   }
 
+  function isWithin(at: number, addr: readonly number[], masks: readonly number[]): boolean {
+    for (let word = 0; word < addr.length; word++) {
+      if ((view.getInt32(at + 4 * word) & (masks[word] ?? 0)) !== addr[word]) return false
+    }
+    return true
+  }
+
+  function isFrom(from: readonly number[]): boolean {
+    if (from.length !== (family === 4 ? 1 : 4)) return false
+    for (let word = 0; word < from.length; word++) if (from[word] !== host[word]) return false
+    return true
+  }
+
   function tell(): void {
     quietUntil = now + QUIET_MS
-    onRefused({ verdict: found, from: host, source: isFound6 ? [...source6] : [source] })
+    onRefused({
+      verdict: found,
+      from: family === 4 ? [host[0] ?? 0] : [...host],
+      source: isFound6 ? [...source6] : [source],
+    })
   }
 
   return { tick, take, verdict4, verdict6 }

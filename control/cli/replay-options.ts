@@ -61,7 +61,7 @@ Runs each packet of a capture through the engine and prints what becomes of it.
   --network=CIDR           the whole network; subnets outside it are then refused
   --public-ip=ADDR         own outer address; datagrams to others are left out
   --port=N                 UDP port of the overlay (default ${UDP_PORT})
-  --mtu=N                  MTU of the TUN device (default ${ETHERNET_MTU - UDP_OVERHEAD})
+  --mtu=N                  MTU of the TUN device (default ${ETHERNET_MTU - UDP_OVERHEAD[4]})
   --ingress-check=off      which sources packets from outside may have: leases or strict, by the
                            routes given, or off for any
   --config=FILE.json       the same as JSON: network, subnet, publicIP, port, mtu, routes
@@ -114,7 +114,7 @@ export function parseReplay(argv: readonly string[]): ReplaySettings | null {
     port,
     mtu: numberWithin(
       '--mtu',
-      values.mtu ?? config.mtu ?? ETHERNET_MTU - UDP_OVERHEAD,
+      values.mtu ?? config.mtu ?? ETHERNET_MTU - UDP_OVERHEAD[4],
       MIN_MTU,
       MAX_MTU,
     ),

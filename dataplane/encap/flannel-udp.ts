@@ -6,8 +6,11 @@
 import { FORWARD } from '../packet/verdict.js'
 import type { Encap } from './encap.js'
 
-/** Outer IPv4 (20) and UDP (8), which the socket adds: what the overlay MTU is smaller by. */
-export const UDP_OVERHEAD = 28
+/**
+ * Outer IP (20 or 40 bytes) and UDP (8), which the socket adds: what the overlay MTU is smaller by, by
+ * the IP version of the outer packets.
+ */
+export const UDP_OVERHEAD = { 4: 28, 6: 48 } as const
 
 /** flannel's default port for `udp`, at both ends. */
 export const UDP_PORT = 8285

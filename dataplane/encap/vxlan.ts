@@ -23,11 +23,15 @@ import {
 import * as ethernet from '../wire/ethernet.js'
 import * as vxlan from '../wire/vxlan.js'
 import type { Encap } from './encap.js'
+import { UDP_OVERHEAD } from './flannel-udp.js'
 
 /** Bytes before the inner packet. */
 const HEADER_LEN = vxlan.HEADER_LEN + ethernet.HEADER_LEN
-/** Outer IPv4 (20) and UDP (8), VXLAN (8), Ethernet (14): what the overlay MTU is smaller by. */
-export const VXLAN_OVERHEAD = 28 + HEADER_LEN
+/** Outer IP and UDP, VXLAN (8), Ethernet (14): what the overlay MTU is smaller by, by the outer IP version. */
+export const VXLAN_OVERHEAD = {
+  4: UDP_OVERHEAD[4] + HEADER_LEN,
+  6: UDP_OVERHEAD[6] + HEADER_LEN,
+} as const
 /** The kernel's default port, which flannel keeps. */
 export const VXLAN_PORT = vxlan.PORT_LINUX
 /** flannel's default network identifier. */

@@ -7,7 +7,14 @@
 import type { Mac } from '../mac.js'
 import type { GraceList } from './grace-writer.js'
 import type { FibShared } from './layout.js'
-import { FAMILY_LOCAL, HOP_COLUMNS, HOP_COLUMN_COUNT, NAME_SIZE, writeName } from './nexthop.js'
+import {
+  FAMILY_LOCAL,
+  FAMILY_NO_IPV6,
+  HOP_COLUMNS,
+  HOP_COLUMN_COUNT,
+  NAME_SIZE,
+  writeName,
+} from './nexthop.js'
 
 /** How long `add…` waits for readers before it calls the table full. */
 const PATIENCE_MS = 100
@@ -81,6 +88,14 @@ export class HopWriter {
   }
 
   /**
+   * Adds a hop that stands for peers which take no IPv6.
+   * @throws RangeError when all indices are in use
+   */
+  addNoIpv6(): number {
+    return this.write(FAMILY_NO_IPV6, 0, 0, 0, 0, 0, NO_MAC)
+  }
+
+  /**
    * Gives an index back. No route may lead to it any more; its memory stays as it is until no
    * reader can be looking at it.
    * @throws RangeError for an index that is not in use
@@ -121,7 +136,7 @@ export class HopWriter {
     this.column(HOP_COLUMNS.MAC_HIGH, hop, mac.high)
     this.column(HOP_COLUMNS.MAC_LOW, hop, mac.low)
     const at = hop * NAME_SIZE
-    if (family === FAMILY_LOCAL) this.names.fill(0, at, at + NAME_SIZE)
+    if (family <= FAMILY_NO_IPV6) this.names.fill(0, at, at + NAME_SIZE)
     else writeName(this.names, at, family, word0, word1, word2, word3, port)
     this.live[hop] = 1
     this.size++

@@ -36,8 +36,9 @@ const MAC_LOW = 7
 export const HOP_COLUMNS = { FAMILY, PORT, ADDRESS, MAC_HIGH, MAC_LOW } as const
 export const HOP_COLUMN_COUNT = 8
 
-/** Family of a hop that is no peer: the own subnet. */
+/** Families of hops that are no peers: the own subnet, and a peer that takes no IPv6. */
 export const FAMILY_LOCAL = 0
+export const FAMILY_NO_IPV6 = 1
 
 /** What a reader, or a sender, asks of the hops. Valid for the hops found since `enter()`. */
 export class HopTable {
@@ -56,7 +57,11 @@ export class HopTable {
   isLocal(hop: number): boolean {
     return this.columns[hop] === FAMILY_LOCAL
   }
-  /** Family of the outer address: 4 or 6; 0 for a local hop. */
+  /** Whether the hop can be sent to. */
+  isPeer(hop: number): boolean {
+    return (this.columns[hop] ?? 0) > FAMILY_NO_IPV6
+  }
+  /** Family of the outer address: 4 or 6; less for a hop that is no peer. */
   family(hop: number): number {
     return this.columns[hop] ?? 0
   }

@@ -1,11 +1,11 @@
 /**
- * Sender of whole IPv4 packets by a raw socket: for ICMP errors towards the local side.
+ * Sender of whole IP packets by a raw socket: for ICMP errors towards the local side.
  *
  * Such a packet has one of our own addresses as source, which the kernel refuses when it arrives
- * on a device, so it cannot be written to the TUN. The kernel fills in the header checksum, and
- * the identification where it is 0 (raw(7), IP_HDRINCL).
+ * on a device, so it cannot be written to the TUN. In IPv4 the kernel fills in the header checksum,
+ * and the identification where it is 0 (raw(7), IP_HDRINCL).
  */
-import { native } from '../native/native.js'
+import { native, type Family } from '../native/native.js'
 import type { Arena } from '../packet/arena.js'
 import type { Entries } from '../packet/entries.js'
 
@@ -17,8 +17,8 @@ const IPPROTO_RAW = 255
  * @returns its descriptor, which can be posted to another thread
  * @throws  NativeError EPERM without CAP_NET_RAW
  */
-export function openRaw(): number {
-  return native.rawSocket(4, IPPROTO_RAW, true)
+export function openRaw(family: Family = 4): number {
+  return native.rawSocket(family, IPPROTO_RAW, true)
 }
 
 export class RawPort {
@@ -35,7 +35,7 @@ export class RawPort {
   }
 
   /**
-   * Sends every entry, in order; each is one packet with its IPv4 header. Borrows the bytes for
+   * Sends every entry, in order; each is one packet with its IP header. Borrows the bytes for
    * the call. The result of each entry is in `entries.result(i)` afterwards.
    * @param names  the table of destinations: `NAME_SIZE` bytes each, port 0
    */

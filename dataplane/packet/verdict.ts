@@ -38,6 +38,10 @@ export const VERDICTS = [
   ['drop_vxlan_vlan', 'the inner frame has a VLAN tag'],
   ['drop_vxlan_ethertype', 'the inner frame holds no IP packet, or not of the version it says'],
   ['drop_ipv6_truncated', 'fewer bytes than the IPv6 header or its payload length announces'],
+  [
+    'drop_peer_no_ipv6',
+    'the peer has an IPv6 subnet, and its lease does not say that it takes IPv6',
+  ],
 ] as const
 
 /** Name of a verdict, as counters and documents show it. */
@@ -75,6 +79,7 @@ export const DROP_VXLAN_MAC = 25
 export const DROP_VXLAN_VLAN = 26
 export const DROP_VXLAN_ETHERTYPE = 27
 export const DROP_IPV6_TRUNCATED = 28
+export const DROP_PEER_NO_IPV6 = 29
 
 /** How many verdicts there are. */
 export const VERDICT_COUNT = VERDICTS.length

@@ -52,7 +52,8 @@ const FLAGS_OFFSET_AT = 6
 const TTL_AT = 8
 const PROTOCOL_AT = 9
 const CHECKSUM_AT = 10
-const SRC_AT = 12
+/** Position of the source address in the header, for comparisons that take either family. */
+export const SRC_AT = 12
 const DST_AT = 16
 
 /**

@@ -19,6 +19,8 @@
 
 /** Bytes of the header. */
 export const HEADER_LEN = 40
+/** The least MTU that a link may have, bytes: whatever carries IPv6 takes packets of this length (§5). */
+export const LEAST_MTU = 1280
 /** Bytes of an address. */
 export const ADDRESS_LEN = 16
 
