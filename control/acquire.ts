@@ -5,7 +5,13 @@
  */
 import { chooseSubnet } from './allocator.js'
 import { HeddleError } from './errors.js'
-import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
+import {
+  formatSubnet,
+  hostAddress,
+  type Lease,
+  type LeaseAttrs,
+  type LeaseSubnet,
+} from './lease.js'
 import type { Logger } from './log.js'
 import type { NetworkConfig } from './network-config.js'
 import type { SubnetStore } from './store/store.js'
@@ -34,7 +40,7 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
     const choice = chooseSubnet({
       config,
       leases,
-      publicIP: attrs.publicIP,
+      attrs,
       previous: request.previous,
       random: Math.random,
     })
@@ -43,7 +49,7 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
         const lease = await store.updateLease(choice.lease, attrs, ttlMs, signal)
         if (lease !== null) {
           log.info(
-            `Found lease (${formatSubnet(lease.subnet)}) for current IP (${attrs.publicIP}), reusing`,
+            `Found lease (${formatSubnet(lease.subnet)}) for current IP (${hostAddress(attrs)}), reusing`,
           )
           return lease
         }
@@ -51,7 +57,7 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
       }
       case 'incompatible':
         log.info(
-          `Lease (${formatSubnet(choice.lease.subnet)}) of current IP (${attrs.publicIP}) does not fit the network configuration, deleting`,
+          `Lease (${formatSubnet(choice.lease.subnet)}) of current IP (${hostAddress(attrs)}) does not fit the network configuration, deleting`,
         )
         // Gone, or changed meanwhile: either way the next round sees what is there.
         await store.deleteLease(choice.lease, signal)
@@ -62,12 +68,17 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
           log.info(
             choice.isPrevious
               ? `Found previously leased subnet (${formatSubnet(lease.subnet)}), reusing`
-              : `Allocated lease (${formatSubnet(lease.subnet)}) to current node (${attrs.publicIP})`,
+              : `Allocated lease (${formatSubnet(lease.subnet)}) to current node (${hostAddress(attrs)})`,
           )
           return lease
         }
         break
       }
+      case 'foreign':
+        throw new HeddleError(
+          'HEDDLE_CONFIG',
+          `the network has no IPv4 (EnableIPv4 is false), but ${formatSubnet(choice.lease.subnet)} is leased to ${hostAddress(choice.lease.attrs)}: flannel daemons there would be harmed by leases without an IPv4 subnet. Use another prefix or directory for this network, or remove that lease if its host is gone`,
+        )
       case 'exhausted':
         throw new HeddleError(
           'HEDDLE_OUT_OF_SUBNETS',

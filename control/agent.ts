@@ -8,33 +8,27 @@
  * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
  * subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
-import {
-  Dataplane,
-  type IngressCheckMode,
-  type OffloadWish,
-  type SourceException,
-} from '../dataplane/index.js'
+import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
-import { createBackend, type Backend } from './backend.js'
-import { requireBackendType } from './backend-config.js'
+import { addressNeeds, createBackend, type Backend } from './backend.js'
 import { compact } from './compaction.js'
-import { deviceFault, engineFault } from './device-faults.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
-import { desiredForTun, type HostState } from './host/state.js'
+import type { HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
 import type { Logger } from './log.js'
 import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
-import { formatAddr4, formatPrefix4 } from './prefix.js'
+import { formatPrefix4, formatPrefix6 } from './prefix.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
+import { closeTunnels, openTunnels, Tunnels, type OpenTunnel } from './tunnels.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
@@ -50,6 +44,8 @@ export interface AgentOptions {
   readonly ifaces: readonly string[]
   /** Value of --public-ip, null = not given. */
   readonly publicIP: string | null
+  /** Value of --public-ipv6, null = not given. */
+  readonly publicIPv6: string | null
   readonly subnetFile: string
   /** The subnet of last time, read back from the subnet file. */
   readonly previous: LeaseSubnet | null
@@ -70,12 +66,10 @@ export interface AgentOptions {
 /** What is known once the devices are open and the lease is ours. */
 interface Running {
   readonly config: NetworkConfig
-  readonly external: ChosenInterface
-  readonly dataplane: Dataplane
+  readonly backend: Backend
+  readonly tunnels: Tunnels
   readonly keeper: LeaseKeeper
   readonly peers: Peers
-  readonly port: number
-  readonly mtu: number
 }
 
 export class Agent {
@@ -107,55 +101,57 @@ export class Agent {
     const { log } = this.options
     const config = await this.fetchConfig(signal)
     if (config === null) return
-    requireBackendType(config)
-    const external = await this.findInterface()
+    const external = await this.findInterface(config)
     const backend = await createBackend(config, external, () =>
       this.options.store.listLeases(signal),
     )
-    const { port, mtu, attrs } = backend
-    const dataplane = this.openDataplane(external, backend)
-    if (dataplane.whyFewerQueues !== null) {
-      log.warn(`one engine only: the kernel takes no steering program: ${dataplane.whyFewerQueues}`)
-    }
+    const open = await this.openTunnels(external, backend)
+    const why = open[0]?.dataplane.whyFewerQueues ?? null
+    if (why !== null) log.warn(`one engine only: the kernel takes no steering program: ${why}`)
     try {
-      const lease = await this.acquire(config, attrs, signal)
-      const keeper = this.createKeeper(lease, attrs)
-      const peers = new Peers(dataplane, lease.subnet, backend, log)
-      this.running = { config, external, dataplane, keeper, peers, port, mtu }
-      const desired = desiredForTun(dataplane.device, mtu, config.ipv4.network, lease.subnet.v4)
-      await this.applyState(desired)
-      await this.forward(this.running, desired, signal)
+      const lease = await this.acquire(config, backend.attrs, signal)
+      const keeper = this.createKeeper(lease, backend.attrs)
+      const tunnels = new Tunnels(open, config, lease.subnet)
+      const peers = new Peers(open, lease.subnet, log)
+      this.running = { config, backend, tunnels, keeper, peers }
+      await this.applyState(tunnels.desired())
+      await this.forward(this.running, signal)
     } finally {
-      await dataplane.close()
+      await closeTunnels(open)
     }
   }
 
   /** The daemon's status, null before the lease is ours. */
   status(): Status | null {
     if (this.running === null) return null
-    const { config, external, dataplane, keeper, peers, port, mtu } = this.running
-    const report = dataplane.report()
+    const { config, backend, tunnels, keeper, peers } = this.running
+    const reports = tunnels.report()
+    const [first] = reports
+    if (first === undefined) return null
     const { lease } = keeper
+    const { publicIP, publicIPv6 } = backend.attrs
     return {
       version: VERSION,
       pid: process.pid,
       state: this.isReady ? 'ready' : 'starting',
       startedAt: this.startedAt,
       store: { description: this.options.store.description, isReachable: this.isStoreReachable },
-      backend: { type: config.backend.type, port },
-      device: { name: dataplane.device, mtu, receiveBuffer: report.receiveBuffer },
-      network: formatPrefix4(config.ipv4.network),
+      backend: { type: config.backend.type, port: backend.port },
+      device: first.device,
+      network: formatNetworks(config),
       lease: {
         subnet: formatSubnet(lease.subnet),
-        publicIP: external.externalAddress,
+        publicIP,
+        publicIPv6,
         expiresAt: lease.expiresAt === null ? null : new Date(lease.expiresAt).toISOString(),
       },
       peers: peers.describe(),
-      routes: report.routes,
+      routes: reports.reduce((sum, { routes }) => sum + routes, 0),
       skippedKeys: this.skipped.size,
-      counters: report.counters,
-      queues: report.queues,
-      offloads: report.offloads,
+      counters: tunnels.total(),
+      queues: first.queues,
+      offloads: first.offloads,
+      tunnels: reports,
     }
   }
 
@@ -197,39 +193,37 @@ export class Agent {
     return null
   }
 
-  private async findInterface(): Promise<ChosenInterface> {
-    const [interfaces, routes] = await Promise.all([readAddresses(), readRoutes(4)])
-    const { ifaces, publicIP, log } = this.options
-    const chosen = chooseInterface({ interfaces, routes, ifaces, publicIP })
+  private async findInterface(config: NetworkConfig): Promise<ChosenInterface> {
+    const needs = addressNeeds(config)
+    const [interfaces, routes, routes6] = await Promise.all([
+      readAddresses(),
+      readRoutes(4),
+      needs.ipv6 === 'unused' ? [] : readRoutes(6),
+    ])
+    const { ifaces, publicIP, publicIPv6, log } = this.options
+    const request = { interfaces, routes, routes6, needs, ifaces, publicIP, publicIPv6 }
+    const chosen = chooseInterface(request)
     for (const note of chosen.notes) log.info(note)
     return chosen
   }
 
-  private openDataplane(external: ChosenInterface, backend: Backend): Dataplane {
-    const { device, port, encap } = backend
-    try {
-      return new Dataplane({
-        device,
-        encap,
-        bindAddress: external.address,
-        port,
-        busyPollUs: this.options.busyPollUs,
-        queues: this.options.queues,
-        offload: this.options.offload,
-        ingressCheck: this.options.ingressCheck,
-        exceptions: this.options.ingressAllow,
-        onRefused: (refusal) => {
-          this.options.log.warn(describeRefusal(refusal))
-        },
-        onGivenUp: ({ name, detail }) => {
-          this.options.log.warn(
-            `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,
-          )
-        },
-      })
-    } catch (error) {
-      throw deviceFault(error, external.address, port, device)
-    }
+  private openTunnels(external: ChosenInterface, backend: Backend): Promise<OpenTunnel[]> {
+    const { busyPollUs, queues, offload, ingressCheck, ingressAllow, log } = this.options
+    return openTunnels(backend, external, {
+      busyPollUs,
+      queues,
+      offload,
+      ingressCheck,
+      exceptions: ingressAllow,
+      onRefused: (refusal) => {
+        log.warn(describeRefusal(refusal))
+      },
+      onGivenUp: ({ name, detail }) => {
+        log.warn(
+          `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,
+        )
+      },
+    })
   }
 
   private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
@@ -262,24 +256,22 @@ export class Agent {
   }
 
   /** Starts the engine, tells the world, and keeps everything up until something ends it. */
-  private async forward(running: Running, desired: HostState, signal: AbortSignal): Promise<void> {
-    const { dataplane, keeper, config, mtu } = running
+  private async forward(running: Running, signal: AbortSignal): Promise<void> {
+    const { tunnels, keeper, config, backend } = running
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
-    dataplane.addLocal(subnet.v4)
     const engineDied = new Promise<never>((_resolve, reject) => {
-      dataplane.start({ ipv4: formatAddr4(subnet.v4.addr), ipv6: null }, mtu, (error) => {
-        reject(engineFault(error, dataplane.device))
-      })
+      tunnels.start(reject)
     })
-    this.logOffloads(dataplane)
+    this.logOffloads(tunnels)
+    const desired = tunnels.desired()
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
     const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
       failed.catch(() => undefined)
-      await this.announce(config, subnet, mtu)
+      await this.announce(config, subnet, backend.mtu)
       await failed
     } finally {
       this.isReady = false
@@ -289,14 +281,18 @@ export class Agent {
     }
   }
 
-  /** One line about all offloads, and one for each that is not there although it is wanted. */
-  private logOffloads(dataplane: Dataplane): void {
+  /** One line about all offloads of a device, and one for each that is not there although it is wanted. */
+  private logOffloads(tunnels: Tunnels): void {
     const { log } = this.options
-    const { offloads } = dataplane.report()
-    log.info(`offloads: ${offloads.map(({ name, state }) => `${name} ${state}`).join(', ')}`)
-    for (const { name, state, detail } of offloads) {
-      if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
-      if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
+    const reports = tunnels.report()
+    for (const { device, offloads } of reports) {
+      const where = reports.length === 1 ? '' : ` of ${device.name}`
+      const states = offloads.map(({ name, state }) => `${name} ${state}`)
+      log.info(`offloads${where}: ${states.join(', ')}`)
+      for (const { name, state, detail } of offloads) {
+        if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
+        if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
+      }
     }
   }
 
@@ -305,7 +301,7 @@ export class Agent {
     const { subnetFile, ipMasq, log, onReady } = this.options
     try {
       await writeSubnetFile(subnetFile, {
-        network: config.ipv4.network,
+        network: config.ipv4?.network ?? null,
         ipv6Network: config.ipv6?.network ?? null,
         subnet,
         mtu,
@@ -351,4 +347,12 @@ export class Agent {
       last = fault
     }
   }
+}
+
+/** The networks of a configuration, joined by a comma. */
+function formatNetworks({ ipv4, ipv6 }: NetworkConfig): string {
+  return [
+    ...(ipv4 === null ? [] : [formatPrefix4(ipv4.network)]),
+    ...(ipv6 === null ? [] : [formatPrefix6(ipv6.network)]),
+  ].join(',')
 }

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { chooseSubnet, type SubnetChoice } from './allocator.js'
-import { formatSubnet, type Lease } from './lease.js'
+import { formatSubnet, type Lease, type LeaseAttrs } from './lease.js'
 import { parseNetworkConfig } from './network-config.js'
 import { overlaps4, prefix4, size4 } from './prefix.js'
 import { parseSubnetKey } from './subnet-key.js'
@@ -11,18 +11,21 @@ const DUAL = parseNetworkConfig(
   '{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48"}',
 )
 
-function lease(key: string, publicIP: string): Lease {
+function lease(key: string, publicIP: string, publicIPv6: string | null = null): Lease {
   return {
     subnet: parseSubnetKey(key)!,
-    attrs: { publicIP, publicIPv6: null, backendType: '' },
+    attrs: { publicIP, publicIPv6, backendType: '' },
     expiresAt: null,
     version: '1',
     storeLease: '',
   }
 }
 
-function choose(over: Partial<Parameters<typeof chooseSubnet>[0]>): SubnetChoice {
-  const request = { config: V4, leases: [], publicIP: '1.1.1.1', previous: null, random: () => 0 }
+type Over = Partial<Omit<Parameters<typeof chooseSubnet>[0], 'attrs'>> & Partial<LeaseAttrs>
+
+function choose({ publicIP = '1.1.1.1', publicIPv6 = null, ...over }: Over): SubnetChoice {
+  const attrs = { publicIP, publicIPv6, backendType: '' }
+  const request = { config: V4, leases: [], attrs, previous: null, random: () => 0 }
   return chooseSubnet({ ...request, ...over })
 }
 
@@ -34,6 +37,7 @@ function text(choice: SubnetChoice): string {
       return 'exhausted'
     case 'reuse':
     case 'incompatible':
+    case 'foreign':
       return `${choice.kind} ${formatSubnet(choice.lease.subnet)}`
   }
 }
@@ -189,6 +193,23 @@ for (const { name, over, want } of CASES) {
   })
 }
 
+t.test('a network of IPv6 alone', async (t) => {
+  const config = parseNetworkConfig(
+    '{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"}',
+  )
+  const own = { config, publicIP: '0.0.0.0', publicIPv6: 'fd00::1' }
+  t.equal(text(choose(own)), 'create fc00:0:0:1::/64')
+  const first = lease('0.0.0.0-0&fc00:0:0:1::-64', '0.0.0.0', 'fd00::2')
+  t.equal(text(choose({ ...own, leases: [first] })), 'create fc00:0:0:2::/64')
+  const mine = lease('0.0.0.0-0&fc00:0:0:7::-64', '0.0.0.0', 'fd00::1')
+  t.equal(text(choose({ ...own, leases: [first, mine] })), 'reuse fc00:0:0:7::/64', 'known by IPv6')
+  const previous = subnet('0.0.0.0-0&fc00:0:0:9::-64')
+  t.equal(text(choose({ ...own, previous })), 'previous fc00:0:0:9::/64')
+  const foreign = lease('10.3.4.0-24', OTHER)
+  t.equal(text(choose({ ...own, leases: [first, foreign] })), 'foreign 10.3.4.0/24')
+  t.equal(text(choose({ leases: [first] })), 'create 10.3.1.0/24', 'its keys take no IPv4 subnet')
+})
+
 t.test('four subnets, three hosts at most', (t) => {
   const config = parseNetworkConfig('{"Network":"10.3.0.0/28"}')
   const leases: Lease[] = []
@@ -208,7 +229,7 @@ t.test('four subnets, three hosts at most', (t) => {
 
 t.test('equals the walk over every candidate', (t) => {
   const config = parseNetworkConfig('{"Network":"10.3.0.0/20","SubnetLen":26}')
-  const { subnetMin, subnetMax, subnetLen } = config.ipv4
+  const { subnetMin, subnetMax, subnetLen } = config.ipv4!
   const prefixes = fc
     .tuple(fc.integer({ min: 0x0a02fe00, max: 0x0a031200 }), fc.integer({ min: 21, max: 31 }))
     .map(([addr, len]) => prefix4(addr, len))

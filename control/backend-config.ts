@@ -25,12 +25,6 @@ const FLANNEL_BACKENDS: readonly string[] =
 export function requireBackendType(config: NetworkConfig): BackendType {
   const { type } = config.backend
   const known = BACKENDS.find((name) => name === type)
-  if (known !== undefined && config.ipv6 !== null) {
-    throw new HeddleError(
-      'HEDDLE_CONFIG',
-      'invalid network configuration: EnableIPv6 is not built yet; leave it out, IPv4 works without it',
-    )
-  }
   if (known !== undefined) return known
   const what = FLANNEL_BACKENDS.includes(type)
     ? `"${type}" is not built yet`
@@ -39,6 +33,18 @@ export function requireBackendType(config: NetworkConfig): BackendType {
     'HEDDLE_CONFIG',
     `invalid network configuration: Backend.Type: ${what}; use ${BACKENDS.join(', ')}`,
   )
+}
+
+/**
+ * Backend.Underlay, an option of Heddle's own: the IP version of the outer packets; null = not given.
+ * @throws HeddleError HEDDLE_CONFIG
+ */
+export function parseUnderlay(config: NetworkConfig): 4 | 6 | null {
+  const value = config.backend.options.get('underlay') ?? null
+  if (value === null) return null
+  if (value === 'ipv4') return 4
+  if (value === 'ipv6') return 6
+  throw invalid(`Backend.Underlay is ${quoteValue(value)}; write "ipv4" or "ipv6", or leave it out`)
 }
 
 /**
@@ -56,8 +62,9 @@ export interface VxlanConfig {
   readonly mtu: number | null
 }
 
-/** The longest VNI whose device name, `flannel.<VNI>`, has the 15 bytes that the kernel allows. */
+/** The longest VNIs whose device names, `flannel.<VNI>` and `flannel-v6.<VNI>`, have the 15 bytes that the kernel allows. */
 const MAX_NAMED_VNI = 9_999_999
+const MAX_NAMED_VNI_6 = 9999
 /** The least underlay MTU whose overlay MTU is one that IPv4 works with (RFC 791 §3.2: 68). */
 const MIN_MTU = VXLAN_OVERHEAD[4] + 68
 
@@ -79,8 +86,9 @@ export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
     throw invalid(`Backend.Dataplane is ${quoteValue(dataplane)}; write "user" or leave it out`)
   }
   const port = numberOf(config, 'Port', 0, 65535) ?? 0
+  const hasDevice6 = config.ipv6 !== null && parseUnderlay(config) === null
   return {
-    vni: numberOf(config, 'VNI', 0, MAX_NAMED_VNI) ?? VXLAN_VNI,
+    vni: numberOf(config, 'VNI', 0, hasDevice6 ? MAX_NAMED_VNI_6 : MAX_NAMED_VNI) ?? VXLAN_VNI,
     port: port === 0 ? VXLAN_PORT : port,
     mtu: numberOf(config, 'MTU', MIN_MTU, 65535),
   }

@@ -7,7 +7,7 @@ import { formatAddr4, formatAddr6, formatPrefix4, formatPrefix6 } from './prefix
 
 /** Network, length, min and max as text. */
 function ipv4Of(text: string): string {
-  const { network, subnetLen, subnetMin, subnetMax } = parseNetworkConfig(text).ipv4
+  const { network, subnetLen, subnetMin, subnetMax } = parseNetworkConfig(text).ipv4!
   return `${formatPrefix4(network)} ${subnetLen} ${formatAddr4(subnetMin)} ${formatAddr4(subnetMax)}`
 }
 
@@ -105,7 +105,7 @@ const INVALID: readonly [string, RegExp][] = [
     /IPv6SubnetMax .* not the first/,
   ],
   [`{${N},"EnableIPv6":"true"}`, /EnableIPv6 is "true"; write true or false/],
-  [`{${N},"EnableIPv4":false}`, /EnableIPv4 is false/],
+  [`{${N},"EnableIPv4":false}`, /EnableIPv4 is false and EnableIPv6 is not true/],
   [`{${N},"Backend":"udp"}`, /Backend is "udp"; write an object/],
   [`{${N},"Backend":[]}`, /Backend is \[\]/],
   [`{${N},"Backend":{"Type":1}}`, /Backend.Type is 1/],
@@ -180,7 +180,9 @@ t.test('properties', (t) => {
   fc.assert(
     fc.property(fc.oneof(fc.string(), fc.json(), nearly), (text) => {
       try {
-        const { network, subnetLen, subnetMin, subnetMax } = parseNetworkConfig(text).ipv4
+        const { ipv4, ipv6 } = parseNetworkConfig(text)
+        if (ipv4 === null) return ipv6 !== null
+        const { network, subnetLen, subnetMin, subnetMax } = ipv4
         const size = 2 ** (32 - subnetLen)
         const end = network.addr + 2 ** (32 - network.len)
         return subnetMin >= network.addr && subnetMin <= subnetMax && subnetMax + size <= end

@@ -3,8 +3,7 @@
  *
  * Defaults and checks are flannel's, so that a mixed cluster agrees on every number: SubnetLen is
  * 24 in a /22 or larger and two bits longer than the network otherwise, the first subnet is left
- * out, the last is used. Field names match in any letter case, null means "not given". An IPv4
- * network is required: leases are keyed by IPv4 subnet, a dual-stack network adds IPv6 to it.
+ * out, the last is used. Field names match in any letter case, null means "not given".
  */
 import { HeddleError } from './errors.js'
 import { fieldsOf, quoteValue, type JsonFields } from './json-object.js'
@@ -35,7 +34,8 @@ export interface SubnetRange<A, P> {
 }
 
 export interface NetworkConfig {
-  readonly ipv4: SubnetRange<number, Prefix4>
+  /** Null unless EnableIPv4, the default. One of the two is there. */
+  readonly ipv4: SubnetRange<number, Prefix4> | null
   /** Null unless EnableIPv6. */
   readonly ipv6: SubnetRange<bigint, Prefix6> | null
   readonly enableNFTables: boolean
@@ -114,14 +114,16 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   }
   const fields = fieldsOf(value)
   if (fields === null) throw invalid(`${quoteValue(value)} is no object; write ${EXAMPLE}`)
-  if (!flag(fields, 'EnableIPv4', true)) {
+  const hasIpv4 = flag(fields, 'EnableIPv4', true)
+  const hasIpv6 = flag(fields, 'EnableIPv6', false)
+  if (!hasIpv4 && !hasIpv6) {
     throw invalid(
-      'EnableIPv4 is false; leases are keyed by IPv4 subnet, so leave it out or set it to true',
+      'EnableIPv4 is false and EnableIPv6 is not true; leave EnableIPv4 out, or set EnableIPv6 to true',
     )
   }
   return {
-    ipv4: parseRange(IPV4, fields),
-    ipv6: flag(fields, 'EnableIPv6', false) ? parseRange(IPV6, fields) : null,
+    ipv4: hasIpv4 ? parseRange(IPV4, fields) : null,
+    ipv6: hasIpv6 ? parseRange(IPV6, fields) : null,
     enableNFTables: flag(fields, 'EnableNFTables', false),
     backend: parseBackend(fields),
   }

@@ -52,6 +52,7 @@ const BUILT: readonly [string, string, object][] = [
   ['etcd-password', 'p', { etcd: { password: 'p' } }],
   ['iface', 'eth0', { ifaces: ['eth0'] }],
   ['public-ip', '192.0.2.1', { publicIP: '192.0.2.1' }],
+  ['public-ipv6', 'fd00::1', { publicIPv6: 'fd00::1' }],
   ['subnet-file', '/tmp/s.env', { subnetFile: '/tmp/s.env' }],
   ['subnet-lease-renew-margin', '1439', { renewMarginMs: 1439 * 60_000 }],
   ['healthz-port', '0x1f91', { healthz: { ip: '0.0.0.0', port: 8081 } }],
@@ -189,7 +190,6 @@ t.test('help and version', (t) => {
 const UNBUILT: readonly [string, string, string[]][] = [
   ['iface-regex', 'eth.*', ['']],
   ['iface-can-reach', '192.0.2.1', ['']],
-  ['public-ipv6', 'fd00::1', ['']],
   ['ip-masq', 'true', ['false', '0']],
   ['ip-masq-fully-random-disable', 'true', ['false']],
   ['iptables-forward-rules', 'true', ['false']],
@@ -242,6 +242,7 @@ t.test('values out of range', (t) => {
     [['--subnet-lease-renew-margin=1440'], /=1440 is out of range/],
     [['--queues=0'], /from 1 to 16/],
     [['--ingress-check=all'], /write leases, strict, off/],
+    [['--public-ipv6=192.0.2.1'], /no IPv6 address/],
     [['--ingress-allow=10.5.2.0/24'], /10\.5\.2\.0\/24=203\.0\.113\.7/],
     [['--ingress-allow=10.5.2.0=203.0.113.7'], /write one such as/],
     [['--ingress-allow=10.5.2.0/24=host'], /write one such as/],

@@ -3,10 +3,11 @@
  */
 import t from 'tap'
 import type { LeaseChanges } from './lease-watcher.js'
-import { createBackend, type Backend } from './backend.js'
+import type { RoutePrefix } from '../dataplane/index.js'
+import { createBackend } from './backend.js'
 import { parseNetworkConfig } from './network-config.js'
-import { Peers } from './peers.js'
-import { formatPrefix4 } from './prefix.js'
+import { Peers, type PeerTunnel } from './peers.js'
+import { formatPrefix4, formatPrefix6 } from './prefix.js'
 import { leaseOf, recordedLog } from './scripted-store.js'
 import { parseSubnetKey } from './subnet-key.js'
 
@@ -18,25 +19,46 @@ function changes(some: Partial<LeaseChanges>): LeaseChanges {
   return { added: [], changed: [], renewed: [], removed: [], own: null, ...some }
 }
 
-const UDP: Pick<Backend, 'reach'> = {
-  reach: ({ publicIP }) => ({ address: publicIP, port: 8285 }),
+type Tunnel = PeerTunnel['tunnel']
+
+const external = {
+  name: 'eth0',
+  index: 2,
+  mtu: 1500,
+  address: '192.0.2.9',
+  externalAddress: '192.0.2.9',
+  address6: null,
+  externalAddress6: null,
+  notes: [],
 }
 
-function create(backend = UDP) {
+/** The only tunnel of a backend. */
+async function tunnelOf(backend: object): Promise<Tunnel> {
+  const config = parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend }))
+  return (await createBackend(config, external, async () => [])).tunnels[0]
+}
+
+const UDP = await tunnelOf({ Type: 'udp' })
+
+const textOf = ({ addr, len }: RoutePrefix): string =>
+  typeof addr === 'number' ? formatPrefix4({ addr, len }) : formatPrefix6({ addr, len })
+
+function create(tunnel = UDP, own = OWN) {
   const calls: string[] = []
   const routes = new Set<string>()
-  const dataplane = {
-    setRoute(prefix: { addr: number; len: number }, peer: { address: string; port: number }) {
-      calls.push(`set ${formatPrefix4(prefix)} ${peer.address}:${peer.port}`)
-      routes.add(formatPrefix4(prefix))
+  const dataplane: PeerTunnel['dataplane'] = {
+    setRoute(prefix, peer) {
+      const to = typeof peer === 'string' ? peer : `${peer.address}:${peer.port}`
+      calls.push(`set ${textOf(prefix)} ${to}`)
+      routes.add(textOf(prefix))
     },
-    removeRoute(prefix: { addr: number; len: number }) {
-      calls.push(`remove ${formatPrefix4(prefix)}`)
-      return routes.delete(formatPrefix4(prefix))
+    removeRoute(prefix) {
+      calls.push(`remove ${textOf(prefix)}`)
+      return routes.delete(textOf(prefix))
     },
   }
   const { log, lines } = recordedLog()
-  return { peers: new Peers(dataplane, OWN, backend, log), calls, lines }
+  return { peers: new Peers([{ tunnel, dataplane }], own, log), calls, lines }
 }
 
 t.test('added, changed, removed', async (t) => {
@@ -121,16 +143,7 @@ t.test('F56 a lease of another backend is a peer, as for flannel’s udp', async
 })
 
 t.test('F56 with vxlan a lease of another backend, or without a VtepMAC, is no peer', async (t) => {
-  const config = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"vxlan"}}')
-  const external = {
-    name: 'eth0',
-    index: 2,
-    mtu: 1500,
-    address: '192.0.2.9',
-    externalAddress: '192.0.2.9',
-  }
-  const backend = await createBackend(config, { ...external, notes: [] }, async () => [])
-  const { peers, calls, lines } = create(backend)
+  const { peers, calls, lines } = create(await tunnelOf({ Type: 'vxlan' }))
   const vxlan = (backendData: unknown) => ({
     ...A,
     attrs: { ...A.attrs, backendType: 'vxlan', backendData },
@@ -158,3 +171,29 @@ t.test('F56 with vxlan a lease of another backend, or without a VtepMAC, is no p
     t.same(peers.describe(), [])
   }
 })
+
+t.test('IPv6: both subnets of a lease, and peers that take none', async (t) => {
+  const dual = { ...UDP, ipv6: true, takesIpv6: (attrs: object) => 'backendV6Data' in attrs }
+  const { peers, calls, lines } = create(dual, parseSubnetKey('10.5.9.0-24&fd05:0:0:9::-64')!)
+  const lease = leaseOf('10.5.1.0-24&fd05:0:0:1::-64', '192.0.2.1')
+  const declared = { ...lease, attrs: { ...lease.attrs, backendV6Data: { IPv6: true } } }
+  peers.apply(changes({ added: [lease] }))
+  t.same(calls.splice(0), ['set 10.5.1.0/24 192.0.2.1:8285', 'set fd05:0:0:1::/64 no-ipv6'])
+  peers.apply(changes({ changed: [{ before: lease, after: declared }] }))
+  t.same(calls.splice(0), ['set 10.5.1.0/24 192.0.2.1:8285', 'set fd05:0:0:1::/64 192.0.2.1:8285'])
+  peers.apply(changes({ removed: [declared] }))
+  t.same(calls.splice(0), ['remove 10.5.1.0/24', 'remove fd05:0:0:1::/64'])
+  t.match(lines.at(-1), 'Subnet removed: 10.5.1.0/24,fd05:0:0:1::/64')
+  peers.apply(changes({ added: [leaseOf('10.5.1.0-24&fd05:0:0:9::-65', '192.0.2.1')] }))
+  t.match(lines.at(-1), 'it overlaps our own subnet fd05:0:0:9::/64')
+})
+
+t.test(
+  'a lease of IPv6 alone is no peer in a network of IPv4, and takes no route of it',
+  async (t) => {
+    const { peers, calls, lines } = create()
+    peers.apply(changes({ added: [leaseOf('0.0.0.0-0&fd05:0:0:1::-64', '0.0.0.0')] }))
+    t.same(calls, [])
+    t.match(lines, [/ignoring lease fd05:0:0:1::\/64: this network has no subnets of its families/])
+  },
+)

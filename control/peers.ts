@@ -1,14 +1,21 @@
 /**
- * Peers: turns what the lease watcher reports into routes of the dataplane, and remembers since
+ * Peers: turns what the lease watcher reports into routes of the dataplanes, and remembers since
  * when each peer is known.
  */
-import type { Dataplane } from '../dataplane/index.js'
-import type { Backend } from './backend.js'
-import { formatSubnet, type Lease, type LeaseSubnet } from './lease.js'
+import type { Dataplane, RoutePrefix } from '../dataplane/index.js'
+import type { Tunnel } from './backend.js'
+import { formatSubnet, hasIpv4, hostAddress, type Lease, type LeaseSubnet } from './lease.js'
 import type { LeaseChanges } from './lease-watcher.js'
 import type { Logger } from './log.js'
-import { formatPrefix4, overlaps4, parseAddr4 } from './prefix.js'
+import { formatPrefix4, formatPrefix6, overlaps4, overlaps6 } from './prefix.js'
 import type { PeerStatus } from './status.js'
+import { formatSubnetKey } from './subnet-key.js'
+
+/** A tunnel with the dataplane that runs it. */
+export interface PeerTunnel {
+  readonly tunnel: Pick<Tunnel, 'ipv4' | 'ipv6' | 'reach' | 'takesIpv6'>
+  readonly dataplane: Pick<Dataplane, 'setRoute' | 'removeRoute'>
+}
 
 interface Peer {
   readonly lease: Lease
@@ -16,22 +23,15 @@ interface Peer {
 }
 
 export class Peers {
-  private readonly dataplane: Pick<Dataplane, 'setRoute' | 'removeRoute'>
+  private readonly tunnels: readonly PeerTunnel[]
   private readonly own: LeaseSubnet
-  private readonly backend: Pick<Backend, 'reach'>
   private readonly log: Logger
-  private readonly peers = new Map<number, Peer>()
+  private readonly peers = new Map<number | string, Peer>()
 
-  /** @param backend  knows where the packets of a lease go */
-  constructor(
-    dataplane: Pick<Dataplane, 'setRoute' | 'removeRoute'>,
-    own: LeaseSubnet,
-    backend: Pick<Backend, 'reach'>,
-    log: Logger,
-  ) {
-    this.dataplane = dataplane
+  /** @param tunnels  know where the packets of a lease go, each for the families that it carries */
+  constructor(tunnels: readonly PeerTunnel[], own: LeaseSubnet, log: Logger) {
+    this.tunnels = tunnels
     this.own = own
-    this.backend = backend
     this.log = log
   }
 
@@ -43,18 +43,46 @@ export class Peers {
     for (const lease of changes.renewed) this.refresh(lease)
   }
 
-  /** Routes a lease to its host. A lease that cannot be a peer's is named in the log and left out. */
+  /**
+   * Routes a lease to its host, each family by the tunnel that carries it. A lease that cannot be a
+   * peer's is named in the log and left out; so is a family of it that has no way.
+   */
   private set(lease: Lease): void {
     const fault = this.fault(lease)
-    const reach = fault === null ? this.backend.reach(lease.attrs) : { fault }
-    if ('fault' in reach) {
-      this.log.warn(`ignoring lease ${formatSubnet(lease.subnet)}: ${reach.fault}`)
+    const { routes, faults } =
+      fault === null ? this.setRoutes(lease) : { routes: 0, faults: [fault] }
+    if (faults.length > 0) {
+      const what = routes === 0 ? 'ignoring lease' : 'ignoring one family of lease'
+      this.log.warn(`${what} ${formatSubnet(lease.subnet)}: ${faults.join('; ')}`)
+    }
+    if (routes === 0) {
       this.remove(lease)
       return
     }
-    this.dataplane.setRoute(lease.subnet.v4, reach)
     this.peers.set(keyOf(lease), { lease, since: Date.now() })
-    this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${lease.attrs.publicIP}`)
+    this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${hostAddress(lease.attrs)}`)
+  }
+
+  /** @returns how many subnets have routes now, and why others have none */
+  private setRoutes({ subnet, attrs }: Lease): { routes: number; faults: string[] } {
+    let routes = 0
+    const faults: string[] = []
+    for (const { tunnel, dataplane } of this.tunnels) {
+      const prefixes = carried(tunnel, subnet)
+      if (prefixes.length === 0) continue
+      const reach = tunnel.reach(attrs)
+      if ('fault' in reach) {
+        faults.push(reach.fault)
+        for (const prefix of prefixes) dataplane.removeRoute(prefix)
+        continue
+      }
+      for (const prefix of prefixes) {
+        const isRefused = typeof prefix.addr === 'bigint' && !tunnel.takesIpv6(attrs)
+        dataplane.setRoute(prefix, isRefused ? 'no-ipv6' : reach)
+        routes++
+      }
+    }
+    return { routes, faults }
   }
 
   /** The same lease with another expiry: for the status only. */
@@ -66,36 +94,60 @@ export class Peers {
 
   private remove(lease: Lease): void {
     this.peers.delete(keyOf(lease))
-    if (this.dataplane.removeRoute(lease.subnet.v4)) {
-      this.log.info(`Subnet removed: ${formatSubnet(lease.subnet)}`)
+    let isRouted = false
+    for (const { tunnel, dataplane } of this.tunnels) {
+      for (const prefix of carried(tunnel, lease.subnet)) {
+        if (dataplane.removeRoute(prefix)) isRouted = true
+      }
     }
+    if (isRouted) this.log.info(`Subnet removed: ${formatSubnet(lease.subnet)}`)
   }
 
   /** The peers for the status, in ascending order of their subnets. */
   describe(): PeerStatus[] {
     return [...this.peers.values()]
-      .sort((a, b) => a.lease.subnet.v4.addr - b.lease.subnet.v4.addr)
+      .sort((a, b) => compare(a.lease.subnet, b.lease.subnet))
       .map(({ lease, since }) => ({
         subnet: formatSubnet(lease.subnet),
         publicIP: lease.attrs.publicIP,
+        publicIPv6: lease.attrs.publicIPv6,
         ageSeconds: (Date.now() - since) / 1000,
         expiresAt: lease.expiresAt === null ? null : new Date(lease.expiresAt).toISOString(),
       }))
   }
 
   /** Why a lease cannot be a peer's, null = it can. */
-  private fault(lease: Lease): string | null {
-    if (overlaps4(lease.subnet.v4, this.own.v4)) {
-      return `it overlaps our own subnet ${formatPrefix4(this.own.v4)}`
+  private fault({ subnet }: Lease): string | null {
+    const { own } = this
+    if (hasIpv4(subnet) && hasIpv4(own) && overlaps4(subnet.v4, own.v4)) {
+      return `it overlaps our own subnet ${formatPrefix4(own.v4)}`
     }
-    const top = (parseAddr4(lease.attrs.publicIP) ?? 0) >>> 24
-    return top === 0 || top === 127 || top >= 224
-      ? `its public address ${lease.attrs.publicIP} cannot be sent to`
-      : null
+    if (subnet.v6 !== null && own.v6 !== null && overlaps6(subnet.v6, own.v6)) {
+      return `it overlaps our own subnet ${formatPrefix6(own.v6)}`
+    }
+    const isCarried = this.tunnels.some(({ tunnel }) => carried(tunnel, subnet).length > 0)
+    return isCarried ? null : 'this network has no subnets of its families'
   }
 }
 
-/** A lease's prefix as one number: address × 64 + length. */
-function keyOf({ subnet: { v4 } }: Lease): number {
-  return v4.addr * 64 + v4.len
+/** The subnets of a lease that a tunnel carries. */
+function carried(
+  { ipv4, ipv6 }: Pick<Tunnel, 'ipv4' | 'ipv6'>,
+  subnet: LeaseSubnet,
+): RoutePrefix[] {
+  const prefixes: RoutePrefix[] = []
+  if (ipv4 && hasIpv4(subnet)) prefixes.push(subnet.v4)
+  if (ipv6 && subnet.v6 !== null) prefixes.push(subnet.v6)
+  return prefixes
+}
+
+function compare(a: LeaseSubnet, b: LeaseSubnet): number {
+  if (a.v4.addr !== b.v4.addr) return a.v4.addr - b.v4.addr
+  const [a6, b6] = [a.v6?.addr ?? 0n, b.v6?.addr ?? 0n]
+  return a6 < b6 ? -1 : a6 > b6 ? 1 : 0
+}
+
+/** A lease's prefix as one number where it has an IPv4 subnet, address × 64 + length: there may be many. */
+function keyOf({ subnet }: Lease): number | string {
+  return hasIpv4(subnet) ? subnet.v4.addr * 64 + subnet.v4.len : formatSubnetKey(subnet)
 }

@@ -10,11 +10,12 @@ export const STATUS: Status = {
   backend: { type: 'udp', port: 8285 },
   device: { name: 'flannel0', mtu: 1472, receiveBuffer: 4096 },
   network: '10.5.0.0/16',
-  lease: { subnet: '10.5.1.0/24', publicIP: '192.0.2.1', expiresAt: null },
+  lease: { subnet: '10.5.1.0/24', publicIP: '192.0.2.1', publicIPv6: null, expiresAt: null },
   peers: [],
   routes: 0,
   skippedKeys: 0,
   counters: { egress: { read: 0, verdicts: {} }, ingress: { read: 0, verdicts: {} }, gauges: {} },
   queues: [{ egress: 0, ingress: 0 }],
   offloads: [],
+  tunnels: [],
 }

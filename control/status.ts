@@ -12,11 +12,28 @@ import { HeddleError } from './errors.js'
 /** A peer as the status shows it. */
 export interface PeerStatus {
   readonly subnet: string
+  /** IPv4 address of its host, `0.0.0.0` = none. */
   readonly publicIP: string
+  readonly publicIPv6: string | null
   /** Seconds since this daemon learned of the lease as it is now. */
   readonly ageSeconds: number
   /** ISO 8601 time at which the store forgets the lease; null = never. */
   readonly expiresAt: string | null
+}
+
+/** One TUN device with its socket. */
+export interface TunnelStatus {
+  readonly device: { readonly name: string; readonly mtu: number; readonly receiveBuffer: number }
+  /** IP version of the outer packets: `ipv4` or `ipv6`. */
+  readonly outer: string
+  /** IP versions that it carries. */
+  readonly inner: readonly string[]
+  /** Peer routes in its forwarding table. */
+  readonly routes: number
+  readonly counters: CountersReport
+  /** What each engine has read from its devices, packets. */
+  readonly queues: DataplaneReport['queues']
+  readonly offloads: readonly OffloadReport[]
 }
 
 export interface Status {
@@ -27,21 +44,26 @@ export interface Status {
   readonly startedAt: string
   readonly store: { readonly description: string; readonly isReachable: boolean }
   readonly backend: { readonly type: string; readonly port: number }
-  readonly device: { readonly name: string; readonly mtu: number; readonly receiveBuffer: number }
+  /** Device, queues and offloads of the first tunnel; those of all are in `tunnels`. */
+  readonly device: TunnelStatus['device']
+  /** Networks of both families, joined by a comma. */
   readonly network: string
   readonly lease: {
     readonly subnet: string
     readonly publicIP: string
+    readonly publicIPv6: string | null
     readonly expiresAt: string | null
   }
   readonly peers: readonly PeerStatus[]
-  /** Peer routes in the forwarding table. */
+  /** Peer routes in all forwarding tables. */
   readonly routes: number
   readonly skippedKeys: number
+  /** Of all tunnels, added up. */
   readonly counters: CountersReport
-  /** What each engine has read from its devices, packets. */
-  readonly queues: DataplaneReport['queues']
-  readonly offloads: readonly OffloadReport[]
+  readonly queues: TunnelStatus['queues']
+  readonly offloads: TunnelStatus['offloads']
+  /** Every tunnel for itself. */
+  readonly tunnels: readonly TunnelStatus[]
 }
 
 /** Path of the control socket of the instance that a subnet file names. */

@@ -134,6 +134,8 @@ const REMEMBERED: readonly [string, string, string | null][] = [
     '10.5.1.0/24',
   ],
   ['bad IPv6', 'FLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_IPV6_SUBNET=x', '10.5.1.0/24'],
+  ['IPv6 alone', 'FLANNEL_IPV6_SUBNET=fc00:0:0:1::1/64', 'fc00:0:0:1::/64'],
+  ['two of IPv6 alone', 'FLANNEL_IPV6_SUBNET=fc00::/64,fc01::/64', null],
   ['none valid', 'FLANNEL_SUBNET=bogus', null],
   ['empty value', 'FLANNEL_SUBNET=', null],
   ['commented out', 'FLANNEL_SUBNET=#10.5.1.1/24', null],

@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import type { LeaseSubnet } from './lease.js'
+import { NO_IPV4, type LeaseSubnet } from './lease.js'
 import {
   formatAddr4,
   formatAddr6,
@@ -22,8 +22,9 @@ import {
 } from './prefix.js'
 
 export interface SubnetFile {
-  readonly network: Prefix4
-  /** Null unless the network is dual-stack. */
+  /** Null in networks of IPv6 alone. */
+  readonly network: Prefix4 | null
+  /** Null unless the network has IPv6. */
   readonly ipv6Network: Prefix6 | null
   readonly subnet: LeaseSubnet
   /** MTU of the overlay, bytes. */
@@ -35,10 +36,13 @@ export interface SubnetFile {
 export function formatSubnetFile(file: SubnetFile): string {
   const { network, ipv6Network, subnet, mtu, ipMasq } = file
   const { v4, v6 } = subnet
-  const lines = [
-    `FLANNEL_NETWORK=${formatPrefix4(network)}`,
-    `FLANNEL_SUBNET=${formatAddr4(v4.addr + 1)}/${v4.len}`,
-  ]
+  const lines: string[] = []
+  if (network !== null) {
+    lines.push(
+      `FLANNEL_NETWORK=${formatPrefix4(network)}`,
+      `FLANNEL_SUBNET=${formatAddr4(v4.addr + 1)}/${v4.len}`,
+    )
+  }
   if (ipv6Network !== null) lines.push(`FLANNEL_IPV6_NETWORK=${formatPrefix6(ipv6Network)}`)
   if (v6 !== null) lines.push(`FLANNEL_IPV6_SUBNET=${formatAddr6(v6.addr + 1n)}/${v6.len}`)
   lines.push(`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${ipMasq}`)
@@ -125,14 +129,13 @@ export async function readPreviousSubnet(path: string): Promise<LeaseSubnet | nu
   }
 }
 
-/** The subnet that a file's text remembers; null unless it names exactly one IPv4 subnet. */
+/** The subnet that a file's text remembers; null unless it names exactly one of either family, or of both. */
 export function parsePreviousSubnet(text: string): LeaseSubnet | null {
   const values = parseEnvFile(text)
   const v4 = parseSubnetList(values.get('FLANNEL_SUBNET') ?? '', parsePrefix4)
   const v6 = parseSubnetList(values.get('FLANNEL_IPV6_SUBNET') ?? '', parsePrefix6)
-  const [only] = v4
-  if (only === undefined || v4.length > 1) return null
-  return { v4: only, v6: v6.length === 1 ? (v6[0] ?? null) : null }
+  if (v4.length > 1 || (v4.length === 0 && v6.length !== 1)) return null
+  return { v4: v4[0] ?? NO_IPV4, v6: v6.length === 1 ? (v6[0] ?? null) : null }
 }
 
 /** The valid prefixes of a comma list, host bits cleared; the others are skipped. */

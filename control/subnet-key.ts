@@ -5,8 +5,9 @@
  * A key is accepted only in the one form in which it would be written again, so that parsing and
  * formatting are each other's inverse and a lease is never rewritten or deleted under a key other
  * than its own. That refuses what no daemon writes (host bits, leading zeros, long IPv6 forms) and,
- * like flannel, a /32, upper-case hexadecimal and text behind the key. Keys with a zero length,
- * the shape of IPv6-only leases, are refused too: as a route they would swallow everything.
+ * like flannel, a /32, upper-case hexadecimal and text behind the key. A zero length is refused too,
+ * since as a route it would swallow everything, but for `0.0.0.0-0&fd00:10:5:1::-64`: the key of a
+ * lease in a network of IPv6 alone.
  */
 import type { LeaseSubnet } from './lease.js'
 import { formatAddr4, formatAddr6, parseAddr4, parseAddr6, prefix4, prefix6 } from './prefix.js'
@@ -24,7 +25,8 @@ export function parseSubnetKey(key: string): LeaseSubnet | null {
   if (match === null) return null
   const [, text4 = '', len4, text6, len6] = match
   const addr4 = parseAddr4(text4)
-  const v4 = addr4 === null || !isLeaseLen(len4, 31) ? null : prefix4(addr4, Number(len4))
+  const isLen4 = isLeaseLen(len4, 31) || (Number(len4) === 0 && text6 !== undefined)
+  const v4 = addr4 === null || !isLen4 ? null : prefix4(addr4, Number(len4))
   if (v4 === null) return null
   const addr6 = text6 === undefined ? null : parseAddr6(text6)
   const v6 = addr6 === null || !isLeaseLen(len6, 127) ? null : prefix6(addr6, Number(len6))

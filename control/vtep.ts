@@ -5,19 +5,27 @@
  */
 import { isStation, parseMac, type Mac } from '../dataplane/index.js'
 import { fieldsOf } from './json-object.js'
-import type { Lease, LeaseAttrs } from './lease.js'
+import { isSameHost, type Lease, type LeaseAttrs } from './lease.js'
 
 /** BackendType of `vxlan` leases. */
 export const VXLAN_TYPE = 'vxlan'
 
-/** The MAC address of a lease's VTEP, or why it has none that frames can be sent to. */
-export function vtepOf(attrs: LeaseAttrs): { readonly mac: Mac } | { readonly fault: string } {
+/**
+ * The MAC address of a lease's VTEP, or why it has none that frames can be sent to.
+ * @param family  IP version of what the tunnel carries: that of IPv6 has a VTEP of its own
+ */
+export function vtepOf(
+  attrs: LeaseAttrs,
+  family: 4 | 6,
+): { readonly mac: Mac } | { readonly fault: string } {
   if (attrs.backendType !== VXLAN_TYPE) {
     const type = attrs.backendType === '' ? 'none, as of udp' : JSON.stringify(attrs.backendType)
     return { fault: `its backend type is ${type}, not "${VXLAN_TYPE}"` }
   }
-  const text = fieldsOf(attrs.backendData)?.get('vtepmac')
-  if (typeof text !== 'string') return { fault: 'its BackendData have no VtepMAC' }
+  const [data, name] =
+    family === 4 ? [attrs.backendData, 'BackendData'] : [attrs.backendV6Data, 'BackendV6Data']
+  const text = fieldsOf(data)?.get('vtepmac')
+  if (typeof text !== 'string') return { fault: `its ${name} have no VtepMAC` }
   const mac = parseMac(text)
   return mac !== null && isStation(mac)
     ? { mac }
@@ -25,9 +33,13 @@ export function vtepOf(attrs: LeaseAttrs): { readonly mac: Mac } | { readonly fa
 }
 
 /** The MAC address that this host published last time, null = none: its peers still know it. */
-export function previousMac(leases: readonly Lease[], publicIP: string): Mac | null {
-  const own = leases.find(({ attrs }) => attrs.publicIP === publicIP)
+export function previousMac(
+  leases: readonly Lease[],
+  addresses: Pick<LeaseAttrs, 'publicIP' | 'publicIPv6'>,
+  family: 4 | 6,
+): Mac | null {
+  const own = leases.find(({ attrs }) => isSameHost(attrs, addresses))
   if (own === undefined) return null
-  const vtep = vtepOf(own.attrs)
+  const vtep = vtepOf(own.attrs, family)
   return 'mac' in vtep ? vtep.mac : null
 }

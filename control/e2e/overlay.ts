@@ -32,6 +32,8 @@ export interface OverlayOptions {
   readonly hosts: number
   /** The first so many hosts get a daemon at once; default all. */
   readonly daemons?: number
+  /** Whether the underlay has IPv6 as well, default false. */
+  readonly ipv6?: boolean
   /** MTU of the underlay, bytes; default 1500. */
   readonly mtu?: number
   /** `file`: a directory; `etcd`: a real server in the switch namespace. */
@@ -145,6 +147,7 @@ export class Overlay {
 export async function createOverlay(t: Test, options: OverlayOptions): Promise<Overlay> {
   const lab = await createLab({
     hosts: options.hosts,
+    ipv6: options.ipv6 ?? false,
     ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
   })
   const overlay = new Overlay(lab, options)
@@ -154,7 +157,7 @@ export async function createOverlay(t: Test, options: OverlayOptions): Promise<O
   })
   if (options.store === 'etcd') await lab.startEtcd()
   await overlay.configure({
-    Network: NETWORK,
+    ...(options.network?.['EnableIPv4'] === false ? {} : { Network: NETWORK }),
     ...options.network,
     Backend: { Type: 'udp', ...options.backend },
   })

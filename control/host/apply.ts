@@ -7,7 +7,7 @@
 import { execFile } from 'node:child_process'
 import { HeddleError } from '../errors.js'
 import type { AddressInfo, RouteInfo } from './interface.js'
-import { difference, type Change, type Conflict, type HostState } from './state.js'
+import { difference, type Change, type Conflict, type HostState, type LinkState } from './state.js'
 
 /** A device name as the kernel accepts it: no slash, no white space, at most 15 bytes. */
 const DEVICE_NAME = /^[^\s/]{1,15}$/
@@ -56,30 +56,50 @@ export function readRoutes(family: 4 | 6): Promise<RouteInfo[]> {
   return readJson<RouteInfo>([family === 4 ? '-4' : '-6', 'route', 'show', 'table', 'main'])
 }
 
-/** What the kernel holds of the kinds of state that we manage (IPv4). */
-export async function readHostState(): Promise<HostState> {
-  const [interfaces, routes] = await Promise.all([readAddresses(), readRoutes(4)])
+/** What `ip -json -details link` tells of a device's IPv6: how its link-local address is made. */
+interface LinkDetails {
+  readonly ifname: string
+  /** `none` = there is none. */
+  readonly inet6_addr_gen_mode?: string
+}
+
+/** What the kernel holds of the kinds of state that we manage. @param hasIpv6  what is of IPv6 alone as well */
+export async function readHostState(hasIpv6: boolean): Promise<HostState> {
+  const [interfaces, routes4, routes6, details] = await Promise.all([
+    readAddresses(),
+    readRoutes(4),
+    hasIpv6 ? readRoutes(6) : [],
+    hasIpv6 ? readJson<LinkDetails>(['-details', 'link', 'show']) : [],
+  ])
+  const modes = new Map(details.map((link) => [link.ifname, link.inet6_addr_gen_mode]))
   return {
     links: interfaces.map((i) => ({
       name: i.ifname,
       mtu: i.mtu,
       isUp: i.flags.includes('UP'),
+      ...(hasIpv6 ? { hasLinkLocal: modes.get(i.ifname) !== 'none' } : {}),
     })),
     addresses: interfaces.flatMap((i) =>
       i.addr_info
-        .filter((a) => a.family === 'inet' && a.local !== undefined)
+        .filter((a) => a.local !== undefined && !a.local.startsWith('fe80:'))
         .map((a) => ({ device: i.ifname, address: `${String(a.local)}/${String(a.prefixlen)}` })),
     ),
-    routes: routes
-      .filter((r) => r.dev !== undefined)
-      .map((r) => ({ destination: withLength(r.dst), device: String(r.dev) })),
+    routes: [
+      ...routes4.map((r) => ({ destination: withLength(r.dst, 4), device: r.dev ?? '' })),
+      ...routes6.map((r) => ({ destination: withLength(r.dst, 6), device: r.dev ?? '' })),
+    ].filter(({ device }) => device !== ''),
   }
 }
 
-/** `ip` writes a host route without its length and 0.0.0.0/0 as `default`. */
-function withLength(destination: string): string {
-  if (destination === 'default') return '0.0.0.0/0'
-  return destination.includes('/') ? destination : `${destination}/32`
+/** `ip` writes a host route without its length and 0.0.0.0/0 and ::/0 as `default`. */
+function withLength(destination: string, family: 4 | 6): string {
+  if (destination === 'default') return family === 4 ? '0.0.0.0/0' : '::/0'
+  return destination.includes('/') ? destination : `${destination}/${family === 4 ? '32' : '128'}`
+}
+
+/** Whether text is of an IPv6 address or prefix. */
+function isText6(text: string): boolean {
+  return text.includes(':')
 }
 
 /**
@@ -90,25 +110,37 @@ function withLength(destination: string): string {
 export async function reconcile(
   desired: HostState,
 ): Promise<{ changes: readonly Change[]; conflicts: readonly Conflict[] }> {
-  const { changes, conflicts } = difference(desired, await readHostState())
+  const hasIpv6 = desired.routes.some(({ destination }) => isText6(destination))
+  const { changes, conflicts } = difference(desired, await readHostState(hasIpv6))
   if (changes.length > 0) {
     await runIp(['-batch', '-'], changes.map(batchLine).join('\n') + '\n')
   }
   return { changes, conflicts }
 }
 
-/** One line for `ip -batch`. */
+/** Lines for `ip -batch`. */
 function batchLine(change: Change): string {
   switch (change.kind) {
     case 'address-add':
-      return `address add ${change.address.address} dev ${checked(change.address.device)}`
+      // Nobody else can have the address, on a link without neighbours: it need not be asked about.
+      return `address add ${change.address.address} dev ${checked(change.address.device)}${isText6(change.address.address) ? ' nodad' : ''}`
     case 'address-remove':
       return `address del ${change.address.address} dev ${checked(change.address.device)}`
     case 'link-set':
-      return `link set dev ${checked(change.link.name)} mtu ${String(change.link.mtu)} ${change.link.isUp ? 'up' : 'down'}`
+      return linkLines(change.link)
     case 'route-add':
-      return `route add ${change.route.destination} dev ${checked(change.route.device)} scope global`
+      return `route add ${change.route.destination} dev ${checked(change.route.device)}${isText6(change.route.destination) ? '' : ' scope global'}`
   }
+}
+
+/** The MTU first: a device of less than 1280 bytes has no IPv6 that could be set. */
+function linkLines({ name, mtu, isUp, hasLinkLocal }: LinkState): string {
+  const set = `link set dev ${checked(name)}`
+  return [
+    `${set} mtu ${String(mtu)}`,
+    ...(hasLinkLocal === false ? [`${set} addrgenmode none`] : []),
+    `${set} ${isUp ? 'up' : 'down'}`,
+  ].join('\n')
 }
 
 function checked(name: string): string {

@@ -31,12 +31,20 @@ const ROUTES: readonly RouteInfo[] = [
   { dst: 'default', dev: 'eth0' },
 ]
 
+const ROUTES6: readonly RouteInfo[] = [
+  { dst: 'fd00::/64', dev: 'bare' },
+  { dst: 'default', dev: 'bare' },
+]
+
 function choose(over: Partial<Parameters<typeof chooseInterface>[0]>) {
   return chooseInterface({
     interfaces: INTERFACES,
     routes: ROUTES,
+    routes6: ROUTES6,
+    needs: { ipv4: 'required', ipv6: 'unused' },
     ifaces: [],
     publicIP: null,
+    publicIPv6: null,
     ...over,
   })
 }
@@ -159,4 +167,91 @@ t.test('nothing fits: every reason, and what the host has', (t) => {
     t.throws(() => choose(over), { code: 'HEDDLE_INTERFACE', message }, String(message))
   }
   t.end()
+})
+
+/** Interface with the addresses of both families and the published ones. */
+function text6(over: Parameters<typeof choose>[0]): string {
+  const { name, address, externalAddress, address6, externalAddress6 } = choose(over)
+  return [name, address, externalAddress, address6, externalAddress6].map((x) => x ?? '-').join(' ')
+}
+
+const SIX = { ipv4: 'unused', ipv6: 'required' } as const
+const BOTH = { ipv4: 'required', ipv6: 'required' } as const
+const SIX_CASES: readonly [string, Parameters<typeof choose>[0], string][] = [
+  ['the IPv6 default route', { needs: SIX }, 'bare - - fd00::9 fd00::9'],
+  [
+    'both, of the IPv4 default route’s interface',
+    { needs: BOTH },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--iface by IPv6 address, in another form',
+    { needs: BOTH, ifaces: ['fd00:0::7'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--iface by IPv4 address',
+    { needs: BOTH, ifaces: ['198.51.100.1'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--iface that lacks a family, then one that has both',
+    { needs: BOTH, ifaces: ['bare', 'eth0', 'eth1'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--public-ipv6 is published',
+    { needs: BOTH, ifaces: ['eth1'], publicIPv6: '2001:DB8::1' },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 2001:db8::1',
+  ],
+  ['--public-ipv6 chooses', { needs: SIX, publicIPv6: 'fd00::7' }, 'eth1 - - fd00::7 fd00::7'],
+  [
+    '--public-ip does not, where IPv4 is not needed',
+    { needs: SIX, publicIP: '192.0.2.1' },
+    'bare - - fd00::9 fd00::9',
+  ],
+  [
+    'IPv4 where there is one',
+    { needs: { ipv4: 'optional', ipv6: 'required' }, ifaces: ['eth1'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    'and where there is none',
+    { needs: { ipv4: 'optional', ipv6: 'required' }, ifaces: ['bare'] },
+    'bare - - fd00::9 fd00::9',
+  ],
+]
+for (const [name, over, want] of SIX_CASES) {
+  t.test(`IPv6: ${name}`, async (t) => {
+    t.equal(text6(over), want)
+  })
+}
+
+t.test('IPv6: the address that is preferred', async (t) => {
+  const row = (local: string, more: object = {}) => ({ family: 'inet6', local, ...more })
+  const rows = [
+    row('fe80::5'),
+    row('fd00::1', { deprecated: true }),
+    row('fd00::2', { tentative: true }),
+    row('fd00::3', { dynamic: true, temporary: true }),
+    row('fd00::4', { dynamic: true }),
+    row('fd00::5'),
+    row('fd00::6'),
+  ]
+  const pick = (from: typeof rows) =>
+    choose({ needs: SIX, ifaces: ['x'], interfaces: [link('x', 9, from)] })
+  t.equal(pick(rows).address6, 'fd00::5', 'permanent, the first')
+  t.equal(pick(rows.slice(0, 5)).address6, 'fd00::4', 'not a temporary one')
+  t.throws(() => pick(rows.slice(0, 3)), /x has no usable IPv6 address/)
+  t.match(pick(rows).notes, ['Using interface with name x and v6 address fd00::5'])
+})
+
+t.test('IPv6: misses name the family', async (t) => {
+  t.throws(() => choose({ needs: BOTH, ifaces: ['eth0'] }), /eth0 has no usable IPv6 address/)
+  t.throws(() => choose({ needs: SIX, routes6: [] }), /no IPv6 default route/)
+  t.throws(() => choose({ needs: SIX, ifaces: ['192.0.2.1'] }), /needs an IPv6 address/)
+  t.throws(
+    () => choose({ needs: SIX, publicIPv6: 'fd00::1::2' }),
+    /--public-ipv6=.* is no IPv6 address/,
+  )
 })

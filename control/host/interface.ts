@@ -2,12 +2,13 @@
  * Which interface carries the underlay, and which address peers are told.
  *
  * Pure: works on what `ip -json address` and `ip -json route` listed. Without `--iface` the default
- * route decides, or `--public-ip` when it is given, which then has to be an address of this host;
- * with `--iface` each value is tried in order as an address, then as a name, and `--public-ip` is
- * only published. Same rules as flannel's IPv4 stack; evaluated once, at start.
+ * route decides, or `--public-ip` (else `--public-ipv6`) when it is given, which then has to be an address
+ * of this host; with `--iface` each value is tried in order as an address, then as a name, and the
+ * public addresses are only published. Same rules as flannel's; evaluated once, at start. Where both
+ * families are needed they are those of one interface.
  */
 import { HeddleError } from '../errors.js'
-import { parseAddr4, parseAddr6 } from '../prefix.js'
+import { formatAddr6, parseAddr4, parseAddr6 } from '../prefix.js'
 
 /** One interface of `ip -json address`: the members that are read here. */
 export interface AddressInfo {
@@ -26,6 +27,10 @@ export interface AddressInfo {
     readonly deprecated?: boolean
     /** Not the first address of its subnet. */
     readonly secondary?: boolean
+    /** IPv6: made up for privacy (RFC 8981), not yet known to be unique, or known not to be. */
+    readonly temporary?: boolean
+    readonly tentative?: boolean
+    readonly dadfailed?: boolean
   }[]
 }
 
@@ -38,14 +43,24 @@ export interface RouteInfo {
   readonly nexthops?: readonly { readonly dev?: string }[]
 }
 
+/** Which addresses of the interface are asked for; `optional` = taken if there is one. */
+export interface AddressNeeds {
+  readonly ipv4: 'required' | 'optional' | 'unused'
+  readonly ipv6: 'required' | 'unused'
+}
+
 export interface InterfaceRequest {
   readonly interfaces: readonly AddressInfo[]
-  /** The main IPv4 table in the kernel's order. */
+  /** The main IPv4 table in the kernel's order, and the main IPv6 table. */
   readonly routes: readonly RouteInfo[]
+  readonly routes6: readonly RouteInfo[]
+  readonly needs: AddressNeeds
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
   /** Value of --public-ip, null = not given. */
   readonly publicIP: string | null
+  /** Value of --public-ipv6, null = not given. */
+  readonly publicIPv6: string | null
 }
 
 export interface ChosenInterface {
@@ -53,108 +68,199 @@ export interface ChosenInterface {
   readonly index: number
   /** Bytes. */
   readonly mtu: number
-  /** Dotted quad: the address that the underlay socket binds to. */
-  readonly address: string
-  /** Dotted quad: the address published in the lease. */
-  readonly externalAddress: string
+  /** Dotted quad: the address that an IPv4 socket of the underlay binds to; null = unused, or there is none. */
+  readonly address: string | null
+  /** Dotted quad: the address published in the lease; null = none. */
+  readonly externalAddress: string | null
+  /** The same of IPv6. */
+  readonly address6: string | null
+  readonly externalAddress6: string | null
   /** What was tried and chosen, for the log. */
   readonly notes: readonly string[]
 }
 
 /** A finding, or why there is none. */
-type Found = { readonly link: AddressInfo; readonly address: string } | { readonly miss: string }
+type Found =
+  | {
+      readonly link: AddressInfo
+      readonly address: string | null
+      readonly address6: string | null
+    }
+  | { readonly miss: string }
 
 /**
- * Chooses the external interface and its address.
+ * Chooses the external interface and its addresses.
  * @throws HeddleError HEDDLE_INTERFACE with every miss and a list of what the host has
  */
 export function chooseInterface(request: InterfaceRequest): ChosenInterface {
-  const { interfaces, publicIP } = request
+  const { interfaces, publicIP, publicIPv6 } = request
   const notes: string[] = []
   if (publicIP !== null && parseAddr4(publicIP) === null) {
     throw failure(`--public-ip=${publicIP} is no IPv4 address`, interfaces)
   }
-  const wanted = publicIP === null || request.ifaces.length > 0 ? request.ifaces : [publicIP]
-  const searches = wanted.map((value) => () => findByValue(interfaces, value))
+  if (publicIPv6 !== null && parseAddr6(publicIPv6) === null) {
+    throw failure(`--public-ipv6=${publicIPv6} is no IPv6 address`, interfaces)
+  }
+  const wanted = request.ifaces.length > 0 ? request.ifaces : publicOf(request)
+  const searches = wanted.map((value) => () => findByValue(request, value))
   if (wanted.length === 0) {
     notes.push('Determining IP address of default interface')
-    searches.push(() => findByDefaultRoute(interfaces, request.routes))
+    searches.push(() => findByDefaultRoute(request))
   }
   for (const search of searches) {
     const found = search()
-    if ('link' in found) return describeChoice(found, publicIP, notes)
+    if ('link' in found) return describeChoice(found, request, notes)
     notes.push(`Could not find a valid interface: ${found.miss}`)
   }
   throw failure(notes.filter((note) => note.startsWith('Could not')).join('; '), interfaces)
 }
 
+/** The public address that stands for a missing --iface, of a family that is needed. */
+function publicOf({ needs, publicIP, publicIPv6 }: InterfaceRequest): string[] {
+  if (publicIP !== null && needs.ipv4 === 'required') return [publicIP]
+  return publicIPv6 !== null && needs.ipv6 === 'required' ? [publicIPv6] : []
+}
+
 function describeChoice(
-  { link, address }: Extract<Found, { link: AddressInfo }>,
-  publicIP: string | null,
-  notes: readonly string[],
+  { link, address, address6 }: Extract<Found, { link: AddressInfo }>,
+  { needs, publicIP, publicIPv6 }: InterfaceRequest,
+  before: readonly string[],
 ): ChosenInterface {
   const { ifname: name, ifindex: index, mtu } = link
-  const external =
-    publicIP === null
-      ? `Defaulting external address to interface address (${address})`
-      : `Using ${publicIP} as external address`
+  const notes = [...before]
+  if (address !== null) {
+    notes.push(
+      `Using interface with name ${name} and address ${address}`,
+      publicIP === null
+        ? `Defaulting external address to interface address (${address})`
+        : `Using ${publicIP} as external address`,
+    )
+  }
+  if (address6 !== null) {
+    notes.push(
+      `Using interface with name ${name} and v6 address ${address6}`,
+      publicIPv6 === null
+        ? `Defaulting external v6 address to interface address (${address6})`
+        : `Using ${publicIPv6} as external v6 address`,
+    )
+  }
   return {
     name,
     index,
     mtu,
     address,
-    externalAddress: publicIP ?? address,
-    notes: [...notes, `Using interface with name ${name} and address ${address}`, external],
+    externalAddress: needs.ipv4 === 'unused' ? null : (publicIP ?? address),
+    address6,
+    externalAddress6: needs.ipv6 === 'unused' ? null : canonical6(publicIPv6 ?? address6),
+    notes,
   }
 }
 
-function findByValue(interfaces: readonly AddressInfo[], value: string): Found {
+function canonical6(text: string | null): string | null {
+  const addr = text === null ? null : parseAddr6(text)
+  return addr === null ? null : formatAddr6(addr)
+}
+
+function findByValue(request: InterfaceRequest, value: string): Found {
+  const { interfaces, needs } = request
   if (parseAddr6(value) !== null) {
-    return { miss: `${value} is an IPv6 address, the underlay needs an IPv4 address` }
+    if (needs.ipv6 === 'unused') {
+      return { miss: `${value} is an IPv6 address, the underlay needs an IPv4 address` }
+    }
+    const address6 = canonical6(value)
+    const owner = interfaces.find((i) =>
+      i.addr_info.some((a) => a.family === 'inet6' && canonical6(a.local ?? '') === address6),
+    )
+    return owner
+      ? accept(owner, request, { address6 })
+      : { miss: `no interface has the address ${value}` }
   }
   if (parseAddr4(value) !== null) {
+    if (needs.ipv4 === 'unused') {
+      return { miss: `${value} is an IPv4 address, the underlay needs an IPv6 address` }
+    }
     const owner = interfaces.find((i) => i.addr_info.some((a) => a.local === value))
-    return owner ? accept(owner, value) : { miss: `no interface has the address ${value}` }
+    return owner
+      ? accept(owner, request, { address: value })
+      : { miss: `no interface has the address ${value}` }
   }
   const link = interfaces.find((i) => i.ifname === value)
-  return link ? acceptLink(link) : { miss: `there is no interface "${value}"` }
+  return link ? accept(link, request, {}) : { miss: `there is no interface "${value}"` }
 }
 
-function findByDefaultRoute(
-  interfaces: readonly AddressInfo[],
-  routes: readonly RouteInfo[],
-): Found {
+function findByDefaultRoute(request: InterfaceRequest): Found {
+  const isV4 = request.needs.ipv4 === 'required'
+  const [routes, any, name] = isV4
+    ? [request.routes, '0.0.0.0/0', 'IPv4']
+    : [request.routes6, '::/0', 'IPv6']
   for (const route of routes) {
-    if (route.dst !== 'default' && route.dst !== '0.0.0.0/0') continue
+    if (route.dst !== 'default' && route.dst !== any) continue
     const device = route.dev ?? route.nexthops?.find((hop) => hop.dev !== undefined)?.dev
-    const link = interfaces.find((i) => i.ifname === device)
-    if (link) return acceptLink(link)
+    const link = request.interfaces.find((i) => i.ifname === device)
+    if (link) return accept(link, request, {})
   }
-  return { miss: 'there is no IPv4 default route; name the interface with --iface' }
+  return { miss: `there is no ${name} default route; name the interface with --iface` }
 }
 
-function acceptLink(link: AddressInfo): Found {
-  const address = preferredAddress(link)
-  return address === null
-    ? { miss: `interface ${link.ifname} has no usable IPv4 address` }
-    : accept(link, address)
+/** Takes an interface, with addresses that were asked for or the ones that it prefers. */
+function accept(
+  link: AddressInfo,
+  { needs }: InterfaceRequest,
+  given: { readonly address?: string; readonly address6?: string | null },
+): Found {
+  if (link.mtu <= 0) return { miss: `interface ${link.ifname} has MTU 0` }
+  const address = needs.ipv4 === 'unused' ? null : (given.address ?? preferredAddress(link, rank4))
+  const address6 =
+    needs.ipv6 === 'unused' ? null : (given.address6 ?? preferredAddress(link, rank6))
+  if (needs.ipv4 === 'required' && address === null) {
+    return { miss: `interface ${link.ifname} has no usable IPv4 address` }
+  }
+  if (needs.ipv6 === 'required' && address6 === null) {
+    return {
+      miss: `interface ${link.ifname} has no usable IPv6 address (link-local ones are none)`,
+    }
+  }
+  return { link, address, address6 }
 }
 
-function accept(link: AddressInfo, address: string): Found {
-  return link.mtu > 0 ? { link, address } : { miss: `interface ${link.ifname} has MTU 0` }
-}
+type AddressRow = AddressInfo['addr_info'][number]
 
-/** Global before link-local, then permanent before dynamic, then primary; the first of equals. */
-function preferredAddress(link: AddressInfo): string | null {
+/** The address of the lowest rank, the first of equals; null = none has a rank. */
+function preferredAddress(
+  link: AddressInfo,
+  rankOf: (row: AddressRow) => number | null,
+): string | null {
   let best: { local: string; rank: number } | null = null
-  for (const { family, local = '', dynamic, deprecated, secondary } of link.addr_info) {
-    const addr = family === 'inet' ? parseAddr4(local) : null
-    if (addr === null || deprecated === true || !isUnicast(addr)) continue
-    const rank =
-      (isLinkLocal(addr) ? 4 : 0) + (dynamic === true ? 2 : 0) + (secondary === true ? 1 : 0)
-    if (best === null || rank < best.rank) best = { local, rank }
+  for (const row of link.addr_info) {
+    const rank = row.deprecated === true ? null : rankOf(row)
+    if (rank !== null && (best === null || rank < best.rank))
+      best = { local: row.local ?? '', rank }
   }
   return best?.local ?? null
+}
+
+/** Global before link-local, then permanent before dynamic, then primary. */
+function rank4({ family, local = '', dynamic, secondary }: AddressRow): number | null {
+  const addr = family === 'inet' ? parseAddr4(local) : null
+  if (addr === null || !isUnicast(addr)) return null
+  return (isLinkLocal(addr) ? 4 : 0) + (dynamic === true ? 2 : 0) + (secondary === true ? 1 : 0)
+}
+
+/**
+ * Permanent before dynamic, then no temporary one. Peers cannot send to a link-local address, which
+ * flannel would take: it needs to be told a link.
+ */
+function rank6({
+  family,
+  local = '',
+  dynamic,
+  temporary,
+  tentative,
+  dadfailed,
+}: AddressRow): number | null {
+  const addr = family === 'inet6' ? parseAddr6(local) : null
+  if (addr === null || tentative === true || dadfailed === true || !isReachable6(addr)) return null
+  return (dynamic === true ? 2 : 0) + (temporary === true ? 1 : 0)
 }
 
 /** Neither unspecified nor loopback, multicast or broadcast. */
@@ -165,6 +271,11 @@ function isUnicast(addr: number): boolean {
 /** 169.254.0.0/16. Source: RFC 3927 §2.1 */
 function isLinkLocal(addr: number): boolean {
   return addr >>> 16 === 0xa9fe
+}
+
+/** Neither unspecified, loopback, link-local (fe80::/10) nor multicast (ff00::/8). Source: RFC 4291 §2.4 */
+export function isReachable6(addr: bigint): boolean {
+  return addr > 1n && addr >> 118n !== 0x3fan && addr >> 120n !== 0xffn
 }
 
 function failure(why: string, interfaces: readonly AddressInfo[]): HeddleError {

@@ -2,14 +2,14 @@
  * Desired kernel state and its difference from what is there: tables of both.
  */
 import t from 'tap'
-import { parsePrefix4 } from '../prefix.js'
-import { desiredForTun, difference, type Change, type HostState } from './state.js'
+import { parsePrefix4, parsePrefix6 } from '../prefix.js'
+import { desiredForTun, difference, together, type Change, type HostState } from './state.js'
 
 const desired = desiredForTun(
   'flannel0',
   1472,
-  parsePrefix4('10.5.0.0/16')!,
-  parsePrefix4('10.5.72.0/24')!,
+  { network: parsePrefix4('10.5.0.0/16')!, subnet: parsePrefix4('10.5.72.0/24')! },
+  null,
 )
 
 t.same(desired, {
@@ -52,9 +52,9 @@ const route: Change = {
 const cases: readonly { name: string; actual: HostState; want: readonly Change[] }[] = [
   { name: 'everything is there', actual: withOthers(desired), want: [] },
   {
-    name: 'a fresh device: address, link, route, in this order',
+    name: 'a fresh device: link, address, route, in this order',
     actual: withOthers({ links: [{ name: 'flannel0', mtu: 1500, isUp: false }] }),
-    want: [add, set, route],
+    want: [set, add, route],
   },
   {
     name: 'the link was set down',
@@ -90,3 +90,41 @@ t.test("somebody else's route for the network is a conflict, not a change", asyn
     conflicts: [{ wanted: desired.routes[0], found }],
   })
 })
+
+t.test(
+  'IPv6 beside IPv4: a device without a link-local address, both addresses, both routes',
+  async (t) => {
+    const both = desiredForTun(
+      'flannel0',
+      1472,
+      { network: parsePrefix4('10.5.0.0/16')!, subnet: parsePrefix4('10.5.72.0/24')! },
+      { network: parsePrefix6('fd05::/48')!, subnet: parsePrefix6('fd05:0:0:7::/64')! },
+    )
+    t.same(both, {
+      links: [{ name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: false }],
+      addresses: [
+        { device: 'flannel0', address: '10.5.72.0/32' },
+        { device: 'flannel0', address: 'fd05:0:0:7::/128' },
+      ],
+      routes: [
+        { destination: '10.5.0.0/16', device: 'flannel0' },
+        { destination: 'fd05::/48', device: 'flannel0' },
+      ],
+    })
+    const links = [{ name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: true }]
+    t.same(difference(both, withOthers({ ...both, links })).changes, [
+      { kind: 'link-set', link: both.links[0] },
+    ])
+    const four = { ...desired, links: [{ ...desired.links[0]!, hasLinkLocal: true }] }
+    t.same(
+      difference(desired, withOthers(four)).changes,
+      [],
+      'where there is no IPv6 it does not matter',
+    )
+    const six = desiredForTun('flannel-v6.1', 1430, null, {
+      network: parsePrefix6('fd05::/48')!,
+      subnet: parsePrefix6('fd05:0:0:7::/64')!,
+    })
+    t.same(difference(together([desired, six]), withOthers(together([desired, six]))).changes, [])
+  },
+)

@@ -4,12 +4,17 @@
  * Pure: `desired…` says what a backend needs, `difference` what must change. Only apply.ts turns
  * changes into commands. The same three steps serve the start, a repair and a restart.
  */
-import { formatPrefix4, type Prefix4 } from '../prefix.js'
+import { formatPrefix4, formatPrefix6, type Prefix4, type Prefix6 } from '../prefix.js'
 
 export interface LinkState {
   readonly name: string
   readonly mtu: number
   readonly isUp: boolean
+  /**
+   * Whether the kernel gives the device a link-local IPv6 address, from which it would look for
+   * routers; undefined = it is none of our business.
+   */
+  readonly hasLinkLocal?: boolean
 }
 
 export interface AddressState {
@@ -48,43 +53,70 @@ export interface Difference {
   readonly conflicts: readonly Conflict[]
 }
 
+/** A family that a TUN device carries: the whole network, and this host's part of it. */
+export interface Carried<P> {
+  readonly network: P
+  readonly subnet: P
+}
+
 /**
- * What a backend on a TUN needs: `<subnet base>/32` on the device, its MTU, and the whole Network
- * routed to it (flannel behaviour, backend/udp; its `vxlan` routes subnet by subnet instead).
+ * What a backend on a TUN needs: `<subnet base>/32` (`/128`) on the device, its MTU, and the whole
+ * Network routed to it (flannel behaviour, backend/udp; its `vxlan` routes subnet by subnet instead).
  */
 export function desiredForTun(
   device: string,
   mtu: number,
-  network: Prefix4,
-  subnet: Prefix4,
+  ipv4: Carried<Prefix4> | null,
+  ipv6: Carried<Prefix6> | null,
 ): HostState {
+  const addresses: AddressState[] = []
+  const routes: RouteState[] = []
+  if (ipv4 !== null) {
+    addresses.push({ device, address: formatPrefix4({ addr: ipv4.subnet.addr, len: 32 }) })
+    routes.push({ destination: formatPrefix4(ipv4.network), device })
+  }
+  if (ipv6 !== null) {
+    addresses.push({ device, address: formatPrefix6({ addr: ipv6.subnet.addr, len: 128 }) })
+    routes.push({ destination: formatPrefix6(ipv6.network), device })
+  }
+  const link = { name: device, mtu, isUp: true }
   return {
-    links: [{ name: device, mtu, isUp: true }],
-    addresses: [{ device, address: formatPrefix4({ addr: subnet.addr, len: 32 }) }],
-    routes: [{ destination: formatPrefix4(network), device }],
+    links: [ipv6 === null ? link : { ...link, hasLinkLocal: false }],
+    addresses,
+    routes,
+  }
+}
+
+/** Everything that several devices need. */
+export function together(states: readonly HostState[]): HostState {
+  return {
+    links: states.flatMap(({ links }) => links),
+    addresses: states.flatMap(({ addresses }) => addresses),
+    routes: states.flatMap(({ routes }) => routes),
   }
 }
 
 /**
  * What must change for `actual` to become `desired`, in the order in which the kernel accepts it:
- * addresses, links, routes. Only devices that `desired` names are touched; other IPv4 addresses on
- * them go, since a device of ours has none but ours.
+ * links, addresses, routes; a link before its addresses, since it comes up without the one that the
+ * kernel would make, and since one of less than 1280 bytes takes none of IPv6. Only devices that
+ * `desired` names are touched; other addresses on them go, since a device of ours has none but ours.
  */
 export function difference(desired: HostState, actual: HostState): Difference {
   const changes: Change[] = []
   const ours = new Set(desired.links.map((link) => link.name))
   const wanted = new Set(desired.addresses.map(addressKey))
   const found = new Set(actual.addresses.map(addressKey))
+  for (const link of desired.links) {
+    const is = actual.links.find((l) => l.name === link.name)
+    if (is === undefined || !isAs(link, is)) changes.push({ kind: 'link-set', link })
+  }
   for (const address of actual.addresses) {
     if (ours.has(address.device) && !wanted.has(addressKey(address)))
       changes.push({ kind: 'address-remove', address })
   }
   for (const address of desired.addresses) {
     if (!found.has(addressKey(address))) changes.push({ kind: 'address-add', address })
-  }
-  for (const link of desired.links) {
-    const is = actual.links.find((l) => l.name === link.name)
-    if (is?.mtu !== link.mtu || is.isUp !== link.isUp) changes.push({ kind: 'link-set', link })
   }
   const conflicts: Conflict[] = []
   for (const route of desired.routes) {
@@ -95,6 +127,11 @@ export function difference(desired: HostState, actual: HostState): Difference {
     else conflicts.push({ wanted: route, found: other })
   }
   return { changes, conflicts }
+}
+
+function isAs(wanted: LinkState, is: LinkState): boolean {
+  const isLinkLocalAs = wanted.hasLinkLocal === undefined || wanted.hasLinkLocal === is.hasLinkLocal
+  return is.mtu === wanted.mtu && is.isUp === wanted.isUp && isLinkLocalAs
 }
 
 function addressKey(a: AddressState): string {

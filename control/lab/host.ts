@@ -21,14 +21,24 @@ export const BRIDGE = 'cni0'
 
 export class Pod extends Netns {
   readonly address: string
+  /** Empty in a network of IPv4 alone. */
+  readonly address6: string
   /** The bridge's address, which is the pod's default route. */
   readonly gateway: string
   /** Interface of the host that leads to this pod. */
   readonly hostIface: string
 
-  constructor(netns: string, dir: string, address: string, gateway: string, hostIface: string) {
+  constructor(
+    netns: string,
+    dir: string,
+    address: string,
+    address6: string,
+    gateway: string,
+    hostIface: string,
+  ) {
     super(netns, dir)
     this.address = address
+    this.address6 = address6
     this.gateway = gateway
     this.hostIface = hostIface
   }
@@ -39,15 +49,18 @@ export class Host extends Netns {
   readonly name: string
   /** Underlay address, on `eth0`. */
   readonly address: string
+  /** The same of IPv6, in a lab that has it. */
+  readonly address6: string
   /** Where this host's daemon writes its subnet.env. */
   readonly subnetFile: string
   readonly pods: Pod[] = []
   #env: SubnetEnv | null = null
 
-  constructor(name: string, netns: string, dir: string, address: string) {
+  constructor(name: string, netns: string, dir: string, address: string, address6: string) {
     super(netns, dir)
     this.name = name
     this.address = address
+    this.address6 = address6
     this.subnetFile = join(dir, 'subnet.env')
   }
 
@@ -70,7 +83,8 @@ export class Host extends Netns {
   async addBridge(env: SubnetEnv): Promise<void> {
     await this.ip(
       `link add ${BRIDGE} mtu ${env.mtu} type bridge forward_delay 0`,
-      `address add ${env.gateway}/${env.prefixLen} dev ${BRIDGE}`,
+      ...addressOn(BRIDGE, env.gateway, env.prefixLen),
+      ...addressOn(BRIDGE, env.gateway6, env.prefixLen6),
       `link set ${BRIDGE} up`,
     )
     this.#env = env
@@ -83,8 +97,9 @@ export class Host extends Netns {
     const number = this.pods.length + 1
     const iface = `pod${number}`
     const address = addressAfter(env.gateway, number)
+    const address6 = addressAfter(env.gateway6 ?? '', number)
     const netns = `${this.netns}-p${number}`
-    const pod = new Pod(netns, join(this.dir, iface), address, env.gateway, iface)
+    const pod = new Pod(netns, join(this.dir, iface), address, address6, env.gateway, iface)
     await pod.create()
     this.pods.push(pod)
     await this.ip(
@@ -92,10 +107,19 @@ export class Host extends Netns {
       `link set ${iface} master ${BRIDGE} up`,
     )
     await pod.ip(
-      `address add ${address}/${env.prefixLen} dev eth0`,
+      ...addressOn('eth0', address, env.prefixLen),
+      ...addressOn('eth0', address6, env.prefixLen6),
       'link set eth0 up',
-      `route add default via ${env.gateway}`,
+      ...[env.gateway, env.gateway6].filter(Boolean).map((via) => `route add default via ${via}`),
     )
     return pod
   }
+}
+
+/** The command that gives a device an address, none for no address. */
+function addressOn(device: string, address = '', prefixLen = 0): string[] {
+  if (address === '') return []
+  return [
+    `address add ${address}/${prefixLen} dev ${device}${address.includes(':') ? ' nodad' : ''}`,
+  ]
 }

@@ -231,6 +231,8 @@ t.test('subnet.env that makes no sense', (t) => {
     gateway: '10.5.9.1',
     prefixLen: 24,
     mtu: 1472,
+    gateway6: '',
+    prefixLen6: 0,
   })
   t.end()
 })

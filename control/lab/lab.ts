@@ -24,10 +24,13 @@ import {
 } from './registry.js'
 
 const SWITCH_ADDRESS = '172.30.0.254'
+const SWITCH_ADDRESS6 = 'fd30::fe'
 
 export interface LabOptions {
   /** 1..200, default 2. */
   readonly hosts?: number
+  /** Whether the underlay has IPv6 beside IPv4, `fd30::11` on the first host; default false. */
+  readonly ipv6?: boolean
   /** MTU of the underlay in bytes, default 1500. */
   readonly mtu?: number
   /** Folder for logs and state; default a temporary one, deleted with the lab. */
@@ -53,7 +56,9 @@ export class Lab {
     this.etcd = new Etcd(this.switch, SWITCH_ADDRESS)
     this.hosts = Array.from({ length: count }, (_, i) => {
       const name = `h${i + 1}`
-      return new Host(name, `${this.prefix}-${name}`, join(dir, name), `172.30.0.${11 + i}`)
+      const number = 11 + i
+      const addresses = [`172.30.0.${number}`, `fd30::${number}`] as const
+      return new Host(name, `${this.prefix}-${name}`, join(dir, name), ...addresses)
     })
   }
 
@@ -89,6 +94,18 @@ export class Lab {
         `address add ${host.address}/24 dev eth0`,
         'link set eth0 up',
         `route add default via ${SWITCH_ADDRESS}`,
+      )
+    }
+  }
+
+  /** Gives the underlay IPv6; called once, by {@link createLab}. */
+  async addIpv6(): Promise<void> {
+    await this.switch.ip(`address add ${SWITCH_ADDRESS6}/64 dev br0 nodad`)
+    for (const host of this.hosts) {
+      await host.sysctl({ 'net.ipv6.conf.all.forwarding': 1 })
+      await host.ip(
+        `address add ${host.address6}/64 dev eth0 nodad`,
+        `route add default via ${SWITCH_ADDRESS6}`,
       )
     }
   }
@@ -140,6 +157,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   try {
     const lab = new Lab(record, dir, count)
     await lab.build(options.mtu ?? 1500)
+    if (options.ipv6 === true) await lab.addIpv6()
     return lab
   } catch (fault) {
     removeLab(record)
