@@ -1,40 +1,32 @@
 /**
  * The daemon's run, top to bottom:
  *
- *     network config → interface → devices → lease → kernel state → engine → subnet.env
+ *     network config → interface → tunnels → lease → kernel state → engines → subnet.env
  *         → (watch peers | keep the lease | repair the kernel state) → stop
  *
  * It ends when its signal fires, when the lease is lost or evicted, or when a step that it cannot do
  * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
  * subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
-import {
-  Dataplane,
-  type IngressCheckMode,
-  type OffloadWish,
-  type SourceException,
-} from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
-import { createBackend, type Backend } from './backend.js'
+import { createBackend } from './backend.js'
 import { requireBackendType } from './backend-config.js'
 import { compact } from './compaction.js'
-import { deviceFault, engineFault } from './device-faults.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
-import { desiredForTun, type HostState } from './host/state.js'
+import type { HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
-import type { Logger } from './log.js'
-import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
+import { formatNetwork, parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
-import { formatAddr4, formatPrefix4 } from './prefix.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
-import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
+import { Tunnels, type TunnelOptions } from './tunnels.js'
+import { addressNeeds } from './underlay.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
@@ -44,38 +36,31 @@ const MAX_SKIPPED = 1000
 /** Period of the comparison of the kernel's state with what it should be. */
 const REPAIR_PERIOD_MS = 5000
 
-export interface AgentOptions {
+export interface AgentOptions extends TunnelOptions {
   readonly store: SubnetStore
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
   /** Value of --public-ip, null = not given. */
   readonly publicIP: string | null
+  /** Value of --public-ipv6, null = not given. */
+  readonly publicIPv6: string | null
   readonly subnetFile: string
   /** The subnet of last time, read back from the subnet file. */
   readonly previous: LeaseSubnet | null
   readonly ipMasq: boolean
   readonly leaseTtlMs: number
   readonly renewMarginMs: number
-  readonly busyPollUs: number
-  readonly queues: number
-  readonly ingressCheck: IngressCheckMode
-  readonly ingressAllow: readonly SourceException[]
-  /** Offloads that may be used. */
-  readonly offload: OffloadWish
-  readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
 }
 
-/** What is known once the devices are open and the lease is ours. */
+/** What is known once the tunnels are open and the lease is ours. */
 interface Running {
   readonly config: NetworkConfig
-  readonly external: ChosenInterface
-  readonly dataplane: Dataplane
+  readonly tunnels: Tunnels
   readonly keeper: LeaseKeeper
   readonly peers: Peers
   readonly port: number
-  readonly mtu: number
 }
 
 export class Agent {
@@ -108,33 +93,29 @@ export class Agent {
     const config = await this.fetchConfig(signal)
     if (config === null) return
     requireBackendType(config)
-    const external = await this.findInterface()
+    const external = await this.findInterface(config)
     const backend = await createBackend(config, external, () =>
       this.options.store.listLeases(signal),
     )
-    const { port, mtu, attrs } = backend
-    const dataplane = this.openDataplane(external, backend)
-    if (dataplane.whyFewerQueues !== null) {
-      log.warn(`one engine only: the kernel takes no steering program: ${dataplane.whyFewerQueues}`)
-    }
+    const { port, attrs } = backend
+    const tunnels = await Tunnels.open(backend, external, this.options)
     try {
       const lease = await this.acquire(config, attrs, signal)
       const keeper = this.createKeeper(lease, attrs)
-      const peers = new Peers(dataplane, lease.subnet, backend, log)
-      this.running = { config, external, dataplane, keeper, peers, port, mtu }
-      const desired = desiredForTun(dataplane.device, mtu, config.ipv4.network, lease.subnet.v4)
+      const peers = new Peers(tunnels, lease.subnet, backend, log)
+      this.running = { config, tunnels, keeper, peers, port }
+      const desired = tunnels.desired(config, lease.subnet)
       await this.applyState(desired)
       await this.forward(this.running, desired, signal)
     } finally {
-      await dataplane.close()
+      await tunnels.close()
     }
   }
 
   /** The daemon's status, null before the lease is ours. */
   status(): Status | null {
     if (this.running === null) return null
-    const { config, external, dataplane, keeper, peers, port, mtu } = this.running
-    const report = dataplane.report()
+    const { config, tunnels, keeper, peers, port } = this.running
     const { lease } = keeper
     return {
       version: VERSION,
@@ -143,19 +124,16 @@ export class Agent {
       startedAt: this.startedAt,
       store: { description: this.options.store.description, isReachable: this.isStoreReachable },
       backend: { type: config.backend.type, port },
-      device: { name: dataplane.device, mtu, receiveBuffer: report.receiveBuffer },
-      network: formatPrefix4(config.ipv4.network),
+      network: formatNetwork(config),
       lease: {
         subnet: formatSubnet(lease.subnet),
-        publicIP: external.externalAddress,
+        publicIP: lease.attrs.publicIP,
+        publicIPv6: lease.attrs.publicIPv6,
         expiresAt: lease.expiresAt === null ? null : new Date(lease.expiresAt).toISOString(),
       },
       peers: peers.describe(),
-      routes: report.routes,
       skippedKeys: this.skipped.size,
-      counters: report.counters,
-      queues: report.queues,
-      offloads: report.offloads,
+      ...tunnels.report(),
     }
   }
 
@@ -197,39 +175,17 @@ export class Agent {
     return null
   }
 
-  private async findInterface(): Promise<ChosenInterface> {
-    const [interfaces, routes] = await Promise.all([readAddresses(), readRoutes(4)])
-    const { ifaces, publicIP, log } = this.options
-    const chosen = chooseInterface({ interfaces, routes, ifaces, publicIP })
+  private async findInterface(config: NetworkConfig): Promise<ChosenInterface> {
+    const needs = addressNeeds(config)
+    const [interfaces, routes4, routes6] = await Promise.all([
+      readAddresses(),
+      readRoutes(4),
+      needs.ipv6 === 'unused' ? [] : readRoutes(6),
+    ])
+    const chosen = chooseInterface({ ...this.options, interfaces, routes4, routes6, needs })
+    const { log } = this.options
     for (const note of chosen.notes) log.info(note)
     return chosen
-  }
-
-  private openDataplane(external: ChosenInterface, backend: Backend): Dataplane {
-    const { device, port, encap } = backend
-    try {
-      return new Dataplane({
-        device,
-        encap,
-        bindAddress: external.address,
-        port,
-        busyPollUs: this.options.busyPollUs,
-        queues: this.options.queues,
-        offload: this.options.offload,
-        ingressCheck: this.options.ingressCheck,
-        exceptions: this.options.ingressAllow,
-        onRefused: (refusal) => {
-          this.options.log.warn(describeRefusal(refusal))
-        },
-        onGivenUp: ({ name, detail }) => {
-          this.options.log.warn(
-            `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,
-          )
-        },
-      })
-    } catch (error) {
-      throw deviceFault(error, external.address, port, device)
-    }
   }
 
   private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
@@ -263,23 +219,19 @@ export class Agent {
 
   /** Starts the engine, tells the world, and keeps everything up until something ends it. */
   private async forward(running: Running, desired: HostState, signal: AbortSignal): Promise<void> {
-    const { dataplane, keeper, config, mtu } = running
+    const { tunnels, keeper, config } = running
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
-    dataplane.addLocal(subnet.v4)
     const engineDied = new Promise<never>((_resolve, reject) => {
-      dataplane.start({ ipv4: formatAddr4(subnet.v4.addr), ipv6: null }, mtu, (error) => {
-        reject(engineFault(error, dataplane.device))
-      })
+      tunnels.start(subnet, reject)
     })
-    this.logOffloads(dataplane)
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
     const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
       failed.catch(() => undefined)
-      await this.announce(config, subnet, mtu)
+      await this.announce(config, subnet, tunnels.mtu)
       await failed
     } finally {
       this.isReady = false
@@ -289,23 +241,12 @@ export class Agent {
     }
   }
 
-  /** One line about all offloads, and one for each that is not there although it is wanted. */
-  private logOffloads(dataplane: Dataplane): void {
-    const { log } = this.options
-    const { offloads } = dataplane.report()
-    log.info(`offloads: ${offloads.map(({ name, state }) => `${name} ${state}`).join(', ')}`)
-    for (const { name, state, detail } of offloads) {
-      if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
-      if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
-    }
-  }
-
   /** Writes subnet.env and reports readiness. A file that cannot be written leaves us unready. */
   private async announce(config: NetworkConfig, subnet: LeaseSubnet, mtu: number): Promise<void> {
     const { subnetFile, ipMasq, log, onReady } = this.options
     try {
       await writeSubnetFile(subnetFile, {
-        network: config.ipv4.network,
+        network: config.ipv4?.network ?? null,
         ipv6Network: config.ipv6?.network ?? null,
         subnet,
         mtu,

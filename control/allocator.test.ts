@@ -11,10 +11,18 @@ const DUAL = parseNetworkConfig(
   '{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48"}',
 )
 
-function lease(key: string, publicIP: string): Lease {
+const SIX = parseNetworkConfig('{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"}')
+
+/** @param host  its IPv4 address, or of one that has none its IPv6 address */
+function lease(key: string, host: string): Lease {
+  const isV6 = host.includes(':')
   return {
     subnet: parseSubnetKey(key)!,
-    attrs: { publicIP, publicIPv6: null, backendType: '' },
+    attrs: {
+      publicIP: isV6 ? '0.0.0.0' : host,
+      publicIPv6: isV6 ? host : null,
+      backendType: '',
+    },
     expiresAt: null,
     version: '1',
     storeLease: '',
@@ -22,7 +30,7 @@ function lease(key: string, publicIP: string): Lease {
 }
 
 function choose(over: Partial<Parameters<typeof chooseSubnet>[0]>): SubnetChoice {
-  const request = { config: V4, leases: [], publicIP: '1.1.1.1', previous: null, random: () => 0 }
+  const request = { config: V4, leases: [], host: '1.1.1.1', previous: null, random: () => 0 }
   return chooseSubnet({ ...request, ...over })
 }
 
@@ -34,6 +42,7 @@ function text(choice: SubnetChoice): string {
       return 'exhausted'
     case 'reuse':
     case 'incompatible':
+    case 'foreign':
       return `${choice.kind} ${formatSubnet(choice.lease.subnet)}`
   }
 }
@@ -180,6 +189,48 @@ const CASES: readonly {
     over: { config: DUAL, leases: [lease('10.9.0.0-24&fc00::-32', OTHER)] },
     want: 'exhausted',
   },
+  {
+    name: 'IPv6-only: the first of an empty network',
+    over: { config: SIX },
+    want: 'create fc00:0:0:1::/64',
+  },
+  {
+    name: 'IPv6-only: the own lease, known by the IPv6 address',
+    over: {
+      config: SIX,
+      host: 'fd00::1',
+      leases: [
+        lease('0.0.0.0-0&fc00:0:0:5::-64', 'fd00::2'),
+        lease('0.0.0.0-0&fc00:0:0:6::-64', 'fd00::1'),
+      ],
+    },
+    want: 'reuse fc00:0:0:6::/64',
+  },
+  {
+    name: 'IPv6-only: a subnet of another host is skipped',
+    over: { config: SIX, host: 'fd00::1', leases: [lease('0.0.0.0-0&fc00:0:0:1::-64', 'fd00::2')] },
+    want: 'create fc00:0:0:2::/64',
+  },
+  {
+    name: 'IPv6-only: the IPv6 part of the last time',
+    over: { config: SIX, previous: subnet('10.3.9.0-24&fc00:0:0:7::-64') },
+    want: 'previous fc00:0:0:7::/64',
+  },
+  {
+    name: 'IPv6-only: not beside a lease with IPv4',
+    over: { config: SIX, leases: [lease('10.3.1.0-24', OTHER)] },
+    want: 'foreign 10.3.1.0/24',
+  },
+  {
+    name: 'IPv6-only: not beside a dual-stack lease, the own one neither',
+    over: { config: SIX, leases: [lease('10.3.1.0-24&fc00:0:0:7::-64', OWN)] },
+    want: 'foreign 10.3.1.0/24,fc00:0:0:7::/64',
+  },
+  {
+    name: 'dual stack beside an IPv6-only lease: its subnet is taken, it is not ours',
+    over: { config: DUAL, leases: [lease('0.0.0.0-0&fc00:0:0:1::-64', 'fd00::2')] },
+    want: 'create 10.3.1.0/24,fc00:0:0:2::/64',
+  },
 ]
 
 for (const { name, over, want } of CASES) {
@@ -193,7 +244,7 @@ t.test('four subnets, three hosts at most', (t) => {
   const config = parseNetworkConfig('{"Network":"10.3.0.0/28"}')
   const leases: Lease[] = []
   for (const host of ['9.0.0.1', '9.0.0.2', '9.0.0.3']) {
-    const choice = choose({ config, leases, publicIP: host, random: Math.random })
+    const choice = choose({ config, leases, host, random: Math.random })
     if (choice.kind !== 'create') throw new Error(text(choice))
     leases.push({ ...lease('10.3.0.0-24', host), subnet: choice.subnet })
   }
@@ -202,13 +253,13 @@ t.test('four subnets, three hosts at most', (t) => {
     '10.3.0.4/30',
     '10.3.0.8/30',
   ])
-  t.equal(choose({ config, leases, publicIP: '9.0.0.4' }).kind, 'exhausted')
+  t.equal(choose({ config, leases, host: '9.0.0.4' }).kind, 'exhausted')
   t.end()
 })
 
 t.test('equals the walk over every candidate', (t) => {
   const config = parseNetworkConfig('{"Network":"10.3.0.0/20","SubnetLen":26}')
-  const { subnetMin, subnetMax, subnetLen } = config.ipv4
+  const { subnetMin, subnetMax, subnetLen } = config.ipv4!
   const prefixes = fc
     .tuple(fc.integer({ min: 0x0a02fe00, max: 0x0a031200 }), fc.integer({ min: 21, max: 31 }))
     .map(([addr, len]) => prefix4(addr, len))
@@ -230,7 +281,7 @@ t.test('equals the walk over every candidate', (t) => {
         const want = free[Math.floor(at * free.length)]
         return want === undefined
           ? choice.kind === 'exhausted'
-          : choice.kind === 'create' && choice.subnet.v4.addr === want
+          : choice.kind === 'create' && choice.subnet.v4?.addr === want
       },
     ),
     { numRuns: 500 },

@@ -3,13 +3,24 @@
  *
  * Pure, one decision per call: the own lease if it still fits the configuration, else the subnet
  * of last time if nobody overlaps it, else one of the first 100 free ones at random, so that hosts
- * starting together rarely collide. A host is recognised by its IPv4 public address alone.
+ * starting together rarely collide. A host is recognised by its public address alone. The families
+ * are chosen independently of each other. flannel cannot live beside a lease without IPv4 (its
+ * allocator never comes back), so an IPv6-only network has no other leases.
  * Free subnets are found by stepping over whole leased ranges: the cost is that of sorting the
  * leases, however large the network is.
  */
-import type { Lease, LeaseSubnet } from './lease.js'
+import { hostOf, type Lease, type LeaseSubnet } from './lease.js'
 import type { NetworkConfig, SubnetRange } from './network-config.js'
-import { overlaps4, overlaps6, prefix4, prefix6, size4, size6 } from './prefix.js'
+import {
+  overlaps4,
+  overlaps6,
+  prefix4,
+  prefix6,
+  size4,
+  size6,
+  type Prefix4,
+  type Prefix6,
+} from './prefix.js'
 
 /** How many free subnets are candidates, as in flannel. */
 const CANDIDATES = 100
@@ -18,8 +29,8 @@ export interface SubnetRequest {
   readonly config: NetworkConfig
   /** Every lease of the network, in key order. */
   readonly leases: readonly Lease[]
-  /** Own IPv4 public address, dotted quad. */
-  readonly publicIP: string
+  /** This host, as {@link hostOf} names it. */
+  readonly host: string
   /** The subnet of last time, null = none known. */
   readonly previous: LeaseSubnet | null
   /** Uniform in [0, 1), as Math.random. */
@@ -32,55 +43,70 @@ export type SubnetChoice =
   /** The own lease does not fit the configuration: delete its key, then choose again. */
   | { readonly kind: 'incompatible'; readonly lease: Lease }
   | { readonly kind: 'create'; readonly subnet: LeaseSubnet; readonly isPrevious: boolean }
+  /** The network is IPv6-only, and this lease is not. */
+  | { readonly kind: 'foreign'; readonly lease: Lease }
   /** Every subnet of the network is taken. */
   | { readonly kind: 'exhausted' }
 
 /** Chooses the subnet; never throws. */
 export function chooseSubnet(request: SubnetRequest): SubnetChoice {
-  const { config, leases, publicIP, previous, random } = request
-  const own = leases.find((lease) => lease.attrs.publicIP === publicIP)
+  const { config, leases, host, random } = request
+  const foreign = config.ipv4 === null ? leases.find(({ subnet }) => subnet.v4 !== null) : undefined
+  if (foreign !== undefined) return { kind: 'foreign', lease: foreign }
+  const own = leases.find((lease) => hostOf(lease.attrs) === host)
   if (own !== undefined) {
     return { kind: fitsConfig(own.subnet, config) ? 'reuse' : 'incompatible', lease: own }
   }
-  if (previous !== null) {
-    const subnet = config.ipv6 === null ? { v4: previous.v4, v6: null } : previous
-    const isTaken = leases.some((lease) => overlaps(lease.subnet, subnet))
-    if (fitsConfig(subnet, config) && !isTaken) return { kind: 'create', subnet, isPrevious: true }
+  const previous = subnetOf(
+    config.ipv4 && (request.previous?.v4 ?? null),
+    config.ipv6 && (request.previous?.v6 ?? null),
+  )
+  if (previous !== null && fitsConfig(previous, config)) {
+    const isTaken = leases.some((lease) => overlaps(lease.subnet, previous))
+    if (!isTaken) return { kind: 'create', subnet: previous, isPrevious: true }
   }
-  const v4 = pickFree4(config.ipv4, leases, random)
-  const v6 = config.ipv6 === null ? null : pickFree6(config.ipv6, leases, random)
-  if (v4 === undefined || v6 === undefined) return { kind: 'exhausted' }
-  return { kind: 'create', subnet: { v4, v6 }, isPrevious: false }
+  const v4 = config.ipv4 && pickFree4(config.ipv4, leases, random)
+  const v6 = config.ipv6 && pickFree6(config.ipv6, leases, random)
+  const subnet = v4 === undefined || v6 === undefined ? null : subnetOf(v4, v6)
+  return subnet === null ? { kind: 'exhausted' } : { kind: 'create', subnet, isPrevious: false }
+}
+
+/** The subnet of two parts, null = neither is there. */
+function subnetOf(v4: LeaseSubnet['v4'], v6: LeaseSubnet['v6']): LeaseSubnet | null {
+  if (v4 !== null) return { v4, v6 }
+  return v6 === null ? null : { v4, v6 }
 }
 
 /** Whether a subnet has the configured length and range in each configured family. */
 function fitsConfig(subnet: LeaseSubnet, { ipv4, ipv6 }: NetworkConfig): boolean {
-  if (!fitsRange(subnet.v4, ipv4)) return false
-  if (ipv6 === null || subnet.v6 === null) return ipv6 === subnet.v6
-  return fitsRange(subnet.v6, ipv6)
+  return fitsRange(subnet.v4, ipv4) && fitsRange(subnet.v6, ipv6)
 }
 
+/** Null for a family that is not there, or not wanted. */
 function fitsRange<A, P extends { readonly addr: A; readonly len: number }>(
-  prefix: P,
-  range: SubnetRange<A, P>,
+  prefix: P | null,
+  range: SubnetRange<A, P> | null,
 ): boolean {
+  if (prefix === null || range === null) return prefix === null && range === null
   const { subnetLen, subnetMin, subnetMax } = range
   return prefix.len === subnetLen && prefix.addr >= subnetMin && prefix.addr <= subnetMax
 }
 
 function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {
-  return overlaps4(a.v4, b.v4) || (a.v6 !== null && b.v6 !== null && overlaps6(a.v6, b.v6))
+  return (
+    (a.v4 !== null && b.v4 !== null && overlaps4(a.v4, b.v4)) ||
+    (a.v6 !== null && b.v6 !== null && overlaps6(a.v6, b.v6))
+  )
 }
 
 function pickFree4(
-  range: SubnetRange<number, LeaseSubnet['v4']>,
+  range: SubnetRange<number, Prefix4>,
   leases: readonly Lease[],
   random: () => number,
 ) {
-  const leased = leases.map(({ subnet: { v4 } }) => ({
-    first: BigInt(v4.addr),
-    end: BigInt(v4.addr + size4(v4.len)),
-  }))
+  const leased = leases.flatMap(({ subnet: { v4 } }) =>
+    v4 === null ? [] : [{ first: BigInt(v4.addr), end: BigInt(v4.addr + size4(v4.len)) }],
+  )
   const step = BigInt(size4(range.subnetLen))
   const free = firstFree(BigInt(range.subnetMin), BigInt(range.subnetMax), step, leased)
   const addr = pick(free, random)
@@ -88,7 +114,7 @@ function pickFree4(
 }
 
 function pickFree6(
-  range: SubnetRange<bigint, NonNullable<LeaseSubnet['v6']>>,
+  range: SubnetRange<bigint, Prefix6>,
   leases: readonly Lease[],
   random: () => number,
 ) {

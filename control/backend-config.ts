@@ -5,6 +5,7 @@ import { VXLAN_OVERHEAD, VXLAN_PORT, VXLAN_VNI } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
 import { quoteValue } from './json-object.js'
 import type { NetworkConfig } from './network-config.js'
+import { parseUnderlay } from './underlay.js'
 
 /** Port of flannel's `udp` backend, on both ends. */
 export const UDP_PORT = 8285
@@ -25,12 +26,6 @@ const FLANNEL_BACKENDS: readonly string[] =
 export function requireBackendType(config: NetworkConfig): BackendType {
   const { type } = config.backend
   const known = BACKENDS.find((name) => name === type)
-  if (known !== undefined && config.ipv6 !== null) {
-    throw new HeddleError(
-      'HEDDLE_CONFIG',
-      'invalid network configuration: EnableIPv6 is not built yet; leave it out, IPv4 works without it',
-    )
-  }
   if (known !== undefined) return known
   const what = FLANNEL_BACKENDS.includes(type)
     ? `"${type}" is not built yet`
@@ -58,8 +53,10 @@ export interface VxlanConfig {
 
 /** The longest VNI whose device name, `flannel.<VNI>`, has the 15 bytes that the kernel allows. */
 const MAX_NAMED_VNI = 9_999_999
-/** The least underlay MTU whose overlay MTU is one that IPv4 works with (RFC 791 §3.2: 68). */
-const MIN_MTU = VXLAN_OVERHEAD[4] + 68
+/** The same for `flannel-v6.<VNI>`. */
+const MAX_NAMED_VNI6 = 9999
+/** The least overlay MTU that IPv4 works with. Source: RFC 791 §3.2 */
+const MIN_OVERLAY_MTU = 68
 
 /**
  * Options of the `vxlan` backend; a Port of 0 is the default one, as with flannel.
@@ -79,10 +76,13 @@ export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
     throw invalid(`Backend.Dataplane is ${quoteValue(dataplane)}; write "user" or leave it out`)
   }
   const port = numberOf(config, 'Port', 0, 65535) ?? 0
+  const underlay = parseUnderlay(config)
+  const isNamed6 = config.ipv6 !== null && underlay === null
+  const overhead = VXLAN_OVERHEAD[underlay === 'ipv6' ? 6 : 4]
   return {
-    vni: numberOf(config, 'VNI', 0, MAX_NAMED_VNI) ?? VXLAN_VNI,
+    vni: numberOf(config, 'VNI', 0, isNamed6 ? MAX_NAMED_VNI6 : MAX_NAMED_VNI) ?? VXLAN_VNI,
     port: port === 0 ? VXLAN_PORT : port,
-    mtu: numberOf(config, 'MTU', MIN_MTU, 65535),
+    mtu: numberOf(config, 'MTU', overhead + MIN_OVERLAY_MTU, 65535),
   }
 }
 

@@ -69,13 +69,19 @@ export const FLAGS: readonly Flag[] = [
     'iface',
     'strings',
     [],
-    'interface of the underlay, by name or IPv4 address; may be repeated, the first that fits is taken',
+    'interface of the underlay, by name or address; may be repeated, the first that fits is taken',
   ),
   flannel(
     'public-ip',
     'string',
     '',
     'IPv4 address that peers are told; without --iface it also chooses the interface',
+  ),
+  flannel(
+    'public-ipv6',
+    'string',
+    '',
+    'IPv6 address that peers are told; without --iface and --public-ip it also chooses the interface',
   ),
   flannel(
     'subnet-file',
@@ -96,7 +102,6 @@ export const FLAGS: readonly Flag[] = [
 
   unbuilt('iface-regex', 'strings', [], 'interface whose address or name matches'),
   unbuilt('iface-can-reach', 'string', '', 'interface that routes to this address'),
-  unbuilt('public-ipv6', 'string', '', 'IPv6 address that peers are told'),
   unbuilt('ip-masq', 'bool', false, 'masquerade traffic that leaves the network'),
   unbuilt('ip-masq-fully-random-disable', 'bool', false, 'masquerade without random-fully'),
   unbuilt('iptables-forward-rules', 'bool', true, 'accept forwarded traffic of the network', [

@@ -3,15 +3,17 @@
  */
 import { formatPrefix4, formatPrefix6, type Prefix4, type Prefix6 } from './prefix.js'
 
-/** The subnet that one key stands for: IPv4 always, IPv6 in dual-stack networks. */
-export interface LeaseSubnet {
-  readonly v4: Prefix4
-  readonly v6: Prefix6 | null
-}
+/** The subnet that one key stands for: IPv4, both families, or IPv6 alone in an IPv6-only network. */
+export type LeaseSubnet =
+  | { readonly v4: Prefix4; readonly v6: Prefix6 | null }
+  | { readonly v4: null; readonly v6: Prefix6 }
+
+/** What stands for PublicIP where a host has no IPv4 address to publish. */
+export const NO_PUBLIC_IP = '0.0.0.0'
 
 /** What a host publishes under its subnet key. */
 export interface LeaseAttrs {
-  /** Dotted quad. */
+  /** Dotted quad, {@link NO_PUBLIC_IP} = none. */
   readonly publicIP: string
   /** RFC 5952 text, null = none. */
   readonly publicIPv6: string | null
@@ -33,8 +35,13 @@ export interface Lease {
   readonly storeLease: string
 }
 
+/** The address by which hosts are told apart: PublicIP, as with flannel; PublicIPv6 where there is none. */
+export function hostOf({ publicIP, publicIPv6 }: LeaseAttrs): string {
+  return publicIP === NO_PUBLIC_IP ? (publicIPv6 ?? publicIP) : publicIP
+}
+
 /** A subnet as people read it: `10.5.52.0/24`, or both families joined by a comma. */
-export function formatSubnet(subnet: LeaseSubnet): string {
-  const v4 = formatPrefix4(subnet.v4)
-  return subnet.v6 === null ? v4 : `${v4},${formatPrefix6(subnet.v6)}`
+export function formatSubnet({ v4, v6 }: LeaseSubnet): string {
+  if (v4 === null) return formatPrefix6(v6)
+  return v6 === null ? formatPrefix4(v4) : `${formatPrefix4(v4)},${formatPrefix6(v6)}`
 }

@@ -82,6 +82,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       store,
       ifaces: options.ifaces,
       publicIP: options.publicIP,
+      publicIPv6: options.publicIPv6,
       subnetFile: options.subnetFile,
       previous: await readPreviousSubnet(options.subnetFile),
       ipMasq: false,

@@ -3,8 +3,8 @@
  *
  * Defaults and checks are flannel's, so that a mixed cluster agrees on every number: SubnetLen is
  * 24 in a /22 or larger and two bits longer than the network otherwise, the first subnet is left
- * out, the last is used. Field names match in any letter case, null means "not given". An IPv4
- * network is required: leases are keyed by IPv4 subnet, a dual-stack network adds IPv6 to it.
+ * out, the last is used. Field names match in any letter case, null means "not given". A network has
+ * IPv4, IPv6 or both.
  */
 import { HeddleError } from './errors.js'
 import { fieldsOf, quoteValue, type JsonFields } from './json-object.js'
@@ -35,7 +35,8 @@ export interface SubnetRange<A, P> {
 }
 
 export interface NetworkConfig {
-  readonly ipv4: SubnetRange<number, Prefix4>
+  /** Null if EnableIPv4 is false. */
+  readonly ipv4: SubnetRange<number, Prefix4> | null
   /** Null unless EnableIPv6. */
   readonly ipv6: SubnetRange<bigint, Prefix6> | null
   readonly enableNFTables: boolean
@@ -114,17 +115,25 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   }
   const fields = fieldsOf(value)
   if (fields === null) throw invalid(`${quoteValue(value)} is no object; write ${EXAMPLE}`)
-  if (!flag(fields, 'EnableIPv4', true)) {
+  const ipv4 = flag(fields, 'EnableIPv4', true)
+  const ipv6 = flag(fields, 'EnableIPv6', false)
+  if (!ipv4 && !ipv6) {
     throw invalid(
-      'EnableIPv4 is false; leases are keyed by IPv4 subnet, so leave it out or set it to true',
+      'EnableIPv4 is false and EnableIPv6 is not true; leave out the one or write true for the other',
     )
   }
   return {
-    ipv4: parseRange(IPV4, fields),
-    ipv6: flag(fields, 'EnableIPv6', false) ? parseRange(IPV6, fields) : null,
+    ipv4: ipv4 ? parseRange(IPV4, fields) : null,
+    ipv6: ipv6 ? parseRange(IPV6, fields) : null,
     enableNFTables: flag(fields, 'EnableNFTables', false),
     backend: parseBackend(fields),
   }
+}
+
+/** The network as people read it: its prefixes, joined by a comma. */
+export function formatNetwork({ ipv4, ipv6 }: NetworkConfig): string {
+  const prefixes = [ipv4 && formatPrefix4(ipv4.network), ipv6 && formatPrefix6(ipv6.network)]
+  return prefixes.filter((prefix) => prefix !== null).join(',')
 }
 
 const EXAMPLE = '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}'

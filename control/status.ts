@@ -6,20 +6,21 @@
  */
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, request, type Server } from 'node:http'
-import type { CountersReport, DataplaneReport, OffloadReport } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
+import type { TunnelsReport } from './tunnels.js'
 
 /** A peer as the status shows it. */
 export interface PeerStatus {
   readonly subnet: string
   readonly publicIP: string
+  readonly publicIPv6: string | null
   /** Seconds since this daemon learned of the lease as it is now. */
   readonly ageSeconds: number
   /** ISO 8601 time at which the store forgets the lease; null = never. */
   readonly expiresAt: string | null
 }
 
-export interface Status {
+export interface Status extends TunnelsReport {
   readonly version: string
   readonly pid: number
   /** What the daemon is doing: `starting`, `ready`, `stopping`. */
@@ -27,21 +28,15 @@ export interface Status {
   readonly startedAt: string
   readonly store: { readonly description: string; readonly isReachable: boolean }
   readonly backend: { readonly type: string; readonly port: number }
-  readonly device: { readonly name: string; readonly mtu: number; readonly receiveBuffer: number }
   readonly network: string
   readonly lease: {
     readonly subnet: string
     readonly publicIP: string
+    readonly publicIPv6: string | null
     readonly expiresAt: string | null
   }
   readonly peers: readonly PeerStatus[]
-  /** Peer routes in the forwarding table. */
-  readonly routes: number
   readonly skippedKeys: number
-  readonly counters: CountersReport
-  /** What each engine has read from its devices, packets. */
-  readonly queues: DataplaneReport['queues']
-  readonly offloads: readonly OffloadReport[]
 }
 
 /** Path of the control socket of the instance that a subnet file names. */

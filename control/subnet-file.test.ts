@@ -27,6 +27,11 @@ const DUAL: SubnetFile = {
   subnet: { ...V4.subnet, v6: parsePrefix6('fc00:0:0:1::/64')! },
   ipMasq: true,
 }
+const SIX: SubnetFile = {
+  ...DUAL,
+  network: null,
+  subnet: { v4: null, v6: parsePrefix6('fc00:0:0:1::/64')! },
+}
 const V4_TEXT =
   'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n'
 
@@ -38,6 +43,12 @@ t.test('text', (t) => {
       'FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET=fc00:0:0:1::1/64\n' +
       'FLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n',
   )
+  t.equal(
+    formatSubnetFile(SIX),
+    'FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET=fc00:0:0:1::1/64\n' +
+      'FLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n',
+  )
+  t.same(parsePreviousSubnet(formatSubnetFile(SIX)), SIX.subnet)
   t.end()
 })
 

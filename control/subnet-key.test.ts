@@ -21,6 +21,13 @@ t.test('dual-stack key, both ways', (t) => {
   t.end()
 })
 
+t.test('IPv6-only key, both ways', (t) => {
+  const subnet = parseSubnetKey('0.0.0.0-0&fd00:12:13::-56')
+  t.same(subnet, { v4: null, v6: { addr: 0xfd00_0012_0013n << 80n, len: 56 } })
+  t.equal(formatSubnetKey(subnet!), '0.0.0.0-0&fd00:12:13::-56')
+  t.end()
+})
+
 t.test('a whole key', (t) => {
   t.same(parseSubnetKey('/coreos.com/network/subnets/10.5.52.0-24'), {
     v4: { addr: 0x0a053400, len: 24 },
@@ -48,7 +55,9 @@ const INVALID = [
   ['/128', '10.12.13.0-24&fd00::1-128'],
   ['/0', '0.0.0.0-0'],
   ['IPv6 /0', '10.12.13.0-24&::-0'],
-  ['IPv6-only shape', '0.0.0.0-0&fd00:12:13::-56'],
+  ['IPv4 /0 with an address', '10.0.0.0-0&fd00:12:13::-56'],
+  ['/32 beside IPv6', '0.0.0.0-32&fd00:12:13::-56'],
+  ['IPv6-only /0', '0.0.0.0-0&::-0'],
   // Forms that would be written back under another key.
   ['host bits', '10.12.13.1-24'],
   ['leading zero', '10.12.13.0-024'],

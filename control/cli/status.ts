@@ -5,7 +5,8 @@ import { parseArgs } from 'node:util'
 import type { OffloadReport } from '../../dataplane/index.js'
 import { isHeddleError } from '../errors.js'
 import { DEFAULT_SUBNET_FILE } from '../options.js'
-import { readStatus, type Status } from '../status.js'
+import { NO_PUBLIC_IP } from '../lease.js'
+import { readStatus, type PeerStatus, type Status } from '../status.js'
 import type { CommandIo } from './heddle.js'
 
 const USAGE = `usage: heddle status [--subnet-file FILE] [--json]
@@ -51,13 +52,16 @@ export function formatStatus(s: Status): string {
     `heddled ${s.version}  pid ${String(s.pid)}  ${s.state} since ${s.startedAt}`,
     `store     ${s.store.description}  ${s.store.isReachable ? 'reachable' : 'NOT REACHABLE'}`,
     `network   ${s.network}  backend ${s.backend.type}, port ${String(s.backend.port)}`,
-    `lease     ${s.lease.subnet}  as ${s.lease.publicIP}  ${expiry(s.lease.expiresAt)}`,
-    `device    ${s.device.name}  mtu ${String(s.device.mtu)}  receive buffer ${String(s.device.receiveBuffer)} bytes`,
+    `lease     ${s.lease.subnet}  as ${hosts(s.lease)}  ${expiry(s.lease.expiresAt)}`,
+    ...s.tunnels.map(
+      (tunnel) =>
+        `device    ${tunnel.device}  mtu ${String(tunnel.mtu)}  carries ${tunnel.carries.join(', ')}  from ${tunnel.address}  receive buffer ${String(tunnel.receiveBuffer)} bytes`,
+    ),
     `routes    ${String(s.routes)}${s.skippedKeys > 0 ? `  (${String(s.skippedKeys)} keys of the store skipped as unreadable)` : ''}`,
     '',
     ...table([
       ['PEER SUBNET', 'HOST', 'KNOWN FOR', 'LEASE'],
-      ...s.peers.map((p) => [p.subnet, p.publicIP, duration(p.ageSeconds), expiry(p.expiresAt)]),
+      ...s.peers.map((p) => [p.subnet, hosts(p), duration(p.ageSeconds), expiry(p.expiresAt)]),
     ]),
   ]
   for (const direction of ['egress', 'ingress'] as const) {
@@ -103,6 +107,12 @@ function offloadRow({ name, state, detail, since, counters }: OffloadReport): st
     since === null ? why : `${why}, ${since}`,
     counts.map(([count, n]) => `${count} ${String(n)}`).join('  '),
   ]
+}
+
+/** The public addresses of a host. */
+function hosts({ publicIP, publicIPv6 }: Pick<PeerStatus, 'publicIP' | 'publicIPv6'>): string {
+  if (publicIPv6 === null) return publicIP
+  return publicIP === NO_PUBLIC_IP ? publicIPv6 : `${publicIP},${publicIPv6}`
 }
 
 function expiry(at: string | null): string {

@@ -70,8 +70,11 @@ t.test('two daemons', { skip }, async (t) => {
     t.equal(link.mtu, 1450)
     t.match(link.addr_info, [{ local: base, prefixlen: 32 }])
     t.match((await h1.run('ip', ['route', 'show', 'dev', 'flannel.1'])).stdout, /^10\.5\.0\.0\/16 /)
-    const { backend, device } = await overlay.status(h1)
-    t.match({ backend, device }, { backend: { type: 'vxlan', port: 8472 }, device: { mtu: 1450 } })
+    const { backend, tunnels } = await overlay.status(h1)
+    t.match(
+      { backend, tunnels },
+      { backend: { type: 'vxlan', port: 8472 }, tunnels: [{ mtu: 1450 }] },
+    )
   })
 
   await t.test('the lease names a MAC, which a restart keeps (F48)', async (t) => {

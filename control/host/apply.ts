@@ -6,6 +6,7 @@
  */
 import { execFile } from 'node:child_process'
 import { HeddleError } from '../errors.js'
+import { formatPrefix6, parsePrefix6 } from '../prefix.js'
 import type { AddressInfo, RouteInfo } from './interface.js'
 import { difference, type Change, type Conflict, type HostState } from './state.js'
 
@@ -46,6 +47,15 @@ async function readJson<T>(args: readonly string[]): Promise<T[]> {
   return text.trim() === '' ? [] : (JSON.parse(text) as T[])
 }
 
+/** One interface of `ip -json -details link`: the members that are read here. */
+interface LinkInfo {
+  readonly ifname: string
+  readonly flags: readonly string[]
+  readonly mtu: number
+  /** How link-local IPv6 addresses come about; absent where the kernel has no IPv6. */
+  readonly inet6_addr_gen_mode?: string
+}
+
 /** Every interface with its addresses, as `ip -json address` tells. */
 export function readAddresses(): Promise<AddressInfo[]> {
   return readJson<AddressInfo>(['address', 'show'])
@@ -56,30 +66,48 @@ export function readRoutes(family: 4 | 6): Promise<RouteInfo[]> {
   return readJson<RouteInfo>([family === 4 ? '-4' : '-6', 'route', 'show', 'table', 'main'])
 }
 
-/** What the kernel holds of the kinds of state that we manage (IPv4). */
+/** What the kernel holds of the kinds of state that we manage. */
 export async function readHostState(): Promise<HostState> {
-  const [interfaces, routes] = await Promise.all([readAddresses(), readRoutes(4)])
+  const [links, interfaces, routes4, routes6] = await Promise.all([
+    readJson<LinkInfo>(['-details', 'link', 'show']),
+    readAddresses(),
+    readRoutes(4),
+    // A kernel without IPv6 has none.
+    readRoutes(6).catch(() => []),
+  ])
   return {
-    links: interfaces.map((i) => ({
+    links: links.map((i) => ({
       name: i.ifname,
       mtu: i.mtu,
       isUp: i.flags.includes('UP'),
+      hasLinkLocal: (i.inet6_addr_gen_mode ?? 'none') !== 'none',
     })),
     addresses: interfaces.flatMap((i) =>
       i.addr_info
-        .filter((a) => a.family === 'inet' && a.local !== undefined)
-        .map((a) => ({ device: i.ifname, address: `${String(a.local)}/${String(a.prefixlen)}` })),
+        .filter((a) => a.local !== undefined)
+        .map((a) => ({
+          device: i.ifname,
+          address: canonical(`${String(a.local)}/${String(a.prefixlen)}`),
+        })),
     ),
-    routes: routes
-      .filter((r) => r.dev !== undefined)
-      .map((r) => ({ destination: withLength(r.dst), device: String(r.dev) })),
+    routes: [
+      ...routes4.map((r) => ({ destination: withLength(r.dst, '0.0.0.0/0', 32), device: r.dev })),
+      ...routes6.map((r) => ({ destination: withLength(r.dst, '::/0', 128), device: r.dev })),
+    ].flatMap(({ destination, device }) => (device === undefined ? [] : { destination, device })),
   }
 }
 
-/** `ip` writes a host route without its length and 0.0.0.0/0 as `default`. */
-function withLength(destination: string): string {
-  if (destination === 'default') return '0.0.0.0/0'
-  return destination.includes('/') ? destination : `${destination}/32`
+/** `ip` writes a host route without its length and that to everywhere as `default`. */
+function withLength(destination: string, everywhere: string, len: number): string {
+  if (destination === 'default') return everywhere
+  return canonical(destination.includes('/') ? destination : `${destination}/${String(len)}`)
+}
+
+/** The C library has a form of its own for some IPv6 addresses (`::192.0.2.1`). */
+function canonical(prefix: string): string {
+  const [address = '', len = ''] = prefix.split('/')
+  const whole = parsePrefix6(`${address}/128`)
+  return whole === null ? prefix : `${formatPrefix6(whole).slice(0, -'/128'.length)}/${len}`
 }
 
 /**
@@ -100,15 +128,21 @@ export async function reconcile(
 /** One line for `ip -batch`. */
 function batchLine(change: Change): string {
   switch (change.kind) {
+    case 'link-quiet':
+      return `link set dev ${checked(change.link.name)} addrgenmode none`
     case 'address-add':
-      return `address add ${change.address.address} dev ${checked(change.address.device)}`
+      return `address add ${change.address.address} dev ${checked(change.address.device)}${isIpv6(change.address.address) ? ' nodad' : ''}`
     case 'address-remove':
       return `address del ${change.address.address} dev ${checked(change.address.device)}`
     case 'link-set':
       return `link set dev ${checked(change.link.name)} mtu ${String(change.link.mtu)} ${change.link.isUp ? 'up' : 'down'}`
     case 'route-add':
-      return `route add ${change.route.destination} dev ${checked(change.route.device)} scope global`
+      return `route add ${change.route.destination} dev ${checked(change.route.device)}${isIpv6(change.route.destination) ? '' : ' scope global'}`
   }
+}
+
+function isIpv6(prefix: string): boolean {
+  return prefix.includes(':')
 }
 
 function checked(name: string): string {

@@ -2,27 +2,53 @@
  * Desired kernel state and its difference from what is there: tables of both.
  */
 import t from 'tap'
-import { parsePrefix4 } from '../prefix.js'
-import { desiredForTun, difference, type Change, type HostState } from './state.js'
+import { parsePrefix4, parsePrefix6 } from '../prefix.js'
+import { desiredForTun, difference, joinStates, type Change, type HostState } from './state.js'
 
 const desired = desiredForTun(
   'flannel0',
   1472,
-  parsePrefix4('10.5.0.0/16')!,
-  parsePrefix4('10.5.72.0/24')!,
+  { network: parsePrefix4('10.5.0.0/16')!, subnet: parsePrefix4('10.5.72.0/24')! },
+  null,
 )
 
 t.same(desired, {
-  links: [{ name: 'flannel0', mtu: 1472, isUp: true }],
+  links: [{ name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: false }],
   addresses: [{ device: 'flannel0', address: '10.5.72.0/32' }],
   routes: [{ destination: '10.5.0.0/16', device: 'flannel0' }],
+})
+
+t.test('two families on one device, and a device for each', async (t) => {
+  const four = { network: parsePrefix4('10.5.0.0/16')!, subnet: parsePrefix4('10.5.72.0/24')! }
+  const six = { network: parsePrefix6('fd05::/48')!, subnet: parsePrefix6('fd05:0:0:9::/64')! }
+  const both = {
+    addresses: [
+      { device: 'flannel0', address: '10.5.72.0/32' },
+      { device: 'flannel0', address: 'fd05:0:0:9::/128' },
+    ],
+    routes: [
+      { destination: '10.5.0.0/16', device: 'flannel0' },
+      { destination: 'fd05::/48', device: 'flannel0' },
+    ],
+  }
+  t.match(desiredForTun('flannel0', 1472, four, six), both)
+  const joined = joinStates([
+    desiredForTun('flannel.1', 1450, four, null),
+    desiredForTun('flannel-v6.1', 1430, null, six),
+  ])
+  t.match(joined.links, [
+    { name: 'flannel.1', mtu: 1450 },
+    { name: 'flannel-v6.1', mtu: 1430 },
+  ])
+  t.same(joined.addresses[1], { device: 'flannel-v6.1', address: 'fd05:0:0:9::/128' })
+  t.same(joined.routes[1], { destination: 'fd05::/48', device: 'flannel-v6.1' })
 })
 
 /** The host's other state, which must never be touched. */
 const others: HostState = {
   links: [
-    { name: 'lo', mtu: 65536, isUp: true },
-    { name: 'eth0', mtu: 1500, isUp: true },
+    { name: 'lo', mtu: 65536, isUp: true, hasLinkLocal: false },
+    { name: 'eth0', mtu: 1500, isUp: true, hasLinkLocal: false },
   ],
   addresses: [{ device: 'eth0', address: '172.30.0.11/24' }],
   routes: [
@@ -43,7 +69,11 @@ const add: Change = {
   kind: 'address-add',
   address: { device: 'flannel0', address: '10.5.72.0/32' },
 }
-const set: Change = { kind: 'link-set', link: { name: 'flannel0', mtu: 1472, isUp: true } }
+const set: Change = {
+  kind: 'link-set',
+  link: { name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: false },
+}
+const quiet: Change = { ...set, kind: 'link-quiet' }
 const route: Change = {
   kind: 'route-add',
   route: { destination: '10.5.0.0/16', device: 'flannel0' },
@@ -52,18 +82,26 @@ const route: Change = {
 const cases: readonly { name: string; actual: HostState; want: readonly Change[] }[] = [
   { name: 'everything is there', actual: withOthers(desired), want: [] },
   {
-    name: 'a fresh device: address, link, route, in this order',
-    actual: withOthers({ links: [{ name: 'flannel0', mtu: 1500, isUp: false }] }),
-    want: [add, set, route],
+    name: 'a fresh device: link, address, route, in this order',
+    actual: withOthers({
+      links: [{ name: 'flannel0', mtu: 1500, isUp: false, hasLinkLocal: true }],
+    }),
+    want: [quiet, set, add, route],
   },
   {
     name: 'the link was set down',
-    actual: withOthers({ ...desired, links: [{ name: 'flannel0', mtu: 1472, isUp: false }] }),
+    actual: withOthers({
+      ...desired,
+      links: [{ name: 'flannel0', mtu: 1472, isUp: false, hasLinkLocal: false }],
+    }),
     want: [set],
   },
   {
     name: 'the MTU was changed',
-    actual: withOthers({ ...desired, links: [{ name: 'flannel0', mtu: 1400, isUp: true }] }),
+    actual: withOthers({
+      ...desired,
+      links: [{ name: 'flannel0', mtu: 1400, isUp: true, hasLinkLocal: false }],
+    }),
     want: [set],
   },
   { name: 'the address is gone', actual: withOthers({ ...desired, addresses: [] }), want: [add] },

@@ -4,22 +4,24 @@
  * Pure: `desired…` says what a backend needs, `difference` what must change. Only apply.ts turns
  * changes into commands. The same three steps serve the start, a repair and a restart.
  */
-import { formatPrefix4, type Prefix4 } from '../prefix.js'
+import { formatPrefix4, formatPrefix6, type Prefix4, type Prefix6 } from '../prefix.js'
 
 export interface LinkState {
   readonly name: string
   readonly mtu: number
   readonly isUp: boolean
+  /** Whether the kernel gives it an IPv6 link-local address, from which it would look for routers. */
+  readonly hasLinkLocal: boolean
 }
 
 export interface AddressState {
   readonly device: string
-  /** Address with prefix length, as text: `10.5.72.0/32`. */
+  /** Address with prefix length, as canonical text: `10.5.72.0/32`, `fd00:10:5:1::/128`. */
   readonly address: string
 }
 
 export interface RouteState {
-  /** Destination prefix as text, always with its length. */
+  /** Destination prefix as canonical text, always with its length. */
   readonly destination: string
   readonly device: string
 }
@@ -32,6 +34,7 @@ export interface HostState {
 }
 
 export type Change =
+  | { readonly kind: 'link-quiet'; readonly link: LinkState }
   | { readonly kind: 'link-set'; readonly link: LinkState }
   | { readonly kind: 'address-add'; readonly address: AddressState }
   | { readonly kind: 'address-remove'; readonly address: AddressState }
@@ -48,43 +51,66 @@ export interface Difference {
   readonly conflicts: readonly Conflict[]
 }
 
+/** A network and the own subnet in it. */
+export interface OwnPrefixes<P> {
+  readonly network: P
+  readonly subnet: P
+}
+
 /**
- * What a backend on a TUN needs: `<subnet base>/32` on the device, its MTU, and the whole Network
- * routed to it (flannel behaviour, backend/udp; its `vxlan` routes subnet by subnet instead).
+ * What a backend on a TUN needs: `<subnet base>/32` and `/128` on the device, its MTU, and the whole
+ * Network routed to it (flannel behaviour, backend/udp; its `vxlan` routes subnet by subnet instead).
  */
 export function desiredForTun(
   device: string,
   mtu: number,
-  network: Prefix4,
-  subnet: Prefix4,
+  ipv4: OwnPrefixes<Prefix4> | null,
+  ipv6: OwnPrefixes<Prefix6> | null,
 ): HostState {
+  const addresses: AddressState[] = []
+  const routes: RouteState[] = []
+  if (ipv4 !== null) {
+    addresses.push({ device, address: formatPrefix4({ addr: ipv4.subnet.addr, len: 32 }) })
+    routes.push({ destination: formatPrefix4(ipv4.network), device })
+  }
+  if (ipv6 !== null) {
+    addresses.push({ device, address: formatPrefix6({ addr: ipv6.subnet.addr, len: 128 }) })
+    routes.push({ destination: formatPrefix6(ipv6.network), device })
+  }
+  return { links: [{ name: device, mtu, isUp: true, hasLinkLocal: false }], addresses, routes }
+}
+
+/** Several states as one. */
+export function joinStates(states: readonly HostState[]): HostState {
   return {
-    links: [{ name: device, mtu, isUp: true }],
-    addresses: [{ device, address: formatPrefix4({ addr: subnet.addr, len: 32 }) }],
-    routes: [{ destination: formatPrefix4(network), device }],
+    links: states.flatMap(({ links }) => links),
+    addresses: states.flatMap(({ addresses }) => addresses),
+    routes: states.flatMap(({ routes }) => routes),
   }
 }
 
 /**
  * What must change for `actual` to become `desired`, in the order in which the kernel accepts it:
- * addresses, links, routes. Only devices that `desired` names are touched; other IPv4 addresses on
- * them go, since a device of ours has none but ours.
+ * links (IPv6 needs an MTU that is large enough), addresses, routes. Only devices that `desired` names
+ * are touched; other addresses on them go, since a device of ours has none but ours.
  */
 export function difference(desired: HostState, actual: HostState): Difference {
   const changes: Change[] = []
   const ours = new Set(desired.links.map((link) => link.name))
   const wanted = new Set(desired.addresses.map(addressKey))
   const found = new Set(actual.addresses.map(addressKey))
+  for (const link of desired.links) {
+    const is = actual.links.find((l) => l.name === link.name)
+    // Before it is up, which is when it would get the address.
+    if (is?.hasLinkLocal === true && !link.hasLinkLocal) changes.push({ kind: 'link-quiet', link })
+    if (is?.mtu !== link.mtu || is.isUp !== link.isUp) changes.push({ kind: 'link-set', link })
+  }
   for (const address of actual.addresses) {
     if (ours.has(address.device) && !wanted.has(addressKey(address)))
       changes.push({ kind: 'address-remove', address })
   }
   for (const address of desired.addresses) {
     if (!found.has(addressKey(address))) changes.push({ kind: 'address-add', address })
-  }
-  for (const link of desired.links) {
-    const is = actual.links.find((l) => l.name === link.name)
-    if (is?.mtu !== link.mtu || is.isUp !== link.isUp) changes.push({ kind: 'link-set', link })
   }
   const conflicts: Conflict[] = []
   for (const route of desired.routes) {
