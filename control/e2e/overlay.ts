@@ -34,6 +34,8 @@ export interface OverlayOptions {
   readonly daemons?: number
   /** MTU of the underlay, bytes; default 1500. */
   readonly mtu?: number
+  /** Whether the underlay has IPv6 beside IPv4, default false. */
+  readonly ipv6?: boolean
   /** `file`: a directory; `etcd`: a real server in the switch namespace. */
   readonly store: 'file' | 'etcd'
   /** Members of the network configuration beside its backend; default {@link NETWORK} alone. */
@@ -145,6 +147,7 @@ export class Overlay {
 export async function createOverlay(t: Test, options: OverlayOptions): Promise<Overlay> {
   const lab = await createLab({
     hosts: options.hosts,
+    ipv6: options.ipv6 ?? false,
     ...(options.mtu === undefined ? {} : { mtu: options.mtu }),
   })
   const overlay = new Overlay(lab, options)

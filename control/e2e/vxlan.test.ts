@@ -139,7 +139,13 @@ async function programKernel(overlay: Overlay, host: Host, peer: Host): Promise<
     `${PREFIX}/subnets/${own}-24`,
     `{"PublicIP":"${host.address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"${KERNEL_MAC}"}}`,
   )
-  await host.addBridge({ network: '10.5.0.0/16', gateway: '10.5.250.1', prefixLen: 24, mtu: 1450 })
+  await host.addBridge({
+    network: '10.5.0.0/16',
+    gateway: '10.5.250.1',
+    prefixLen: 24,
+    mtu: 1450,
+    ipv6: null,
+  })
   return host.addPod()
 }
 

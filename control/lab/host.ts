@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { HeddleError } from '../errors.js'
 import { Netns } from './netns.js'
 import type { ManagedProcess } from './process.js'
-import { type SubnetEnv, addressAfter, waitForSubnetEnv } from './subnet-env.js'
+import { type SubnetEnv, addressAfter, addressAfter6, waitForSubnetEnv } from './subnet-env.js'
 
 /** The daemon's entry point, beside the folder this file is compiled into. */
 export const HEDDLED = fileURLToPath(new URL('../main.js', import.meta.url))
@@ -21,14 +21,24 @@ export const BRIDGE = 'cni0'
 
 export class Pod extends Netns {
   readonly address: string
+  /** Null unless the network is dual-stack. */
+  readonly address6: string | null
   /** The bridge's address, which is the pod's default route. */
   readonly gateway: string
   /** Interface of the host that leads to this pod. */
   readonly hostIface: string
 
-  constructor(netns: string, dir: string, address: string, gateway: string, hostIface: string) {
+  constructor(
+    netns: string,
+    dir: string,
+    address: string,
+    address6: string | null,
+    gateway: string,
+    hostIface: string,
+  ) {
     super(netns, dir)
     this.address = address
+    this.address6 = address6
     this.gateway = gateway
     this.hostIface = hostIface
   }
@@ -39,15 +49,18 @@ export class Host extends Netns {
   readonly name: string
   /** Underlay address, on `eth0`. */
   readonly address: string
+  /** Its IPv6 address there, in a lab with IPv6. */
+  readonly address6: string
   /** Where this host's daemon writes its subnet.env. */
   readonly subnetFile: string
   readonly pods: Pod[] = []
   #env: SubnetEnv | null = null
 
-  constructor(name: string, netns: string, dir: string, address: string) {
+  constructor(name: string, netns: string, dir: string, address: string, address6: string) {
     super(netns, dir)
     this.name = name
     this.address = address
+    this.address6 = address6
     this.subnetFile = join(dir, 'subnet.env')
   }
 
@@ -71,6 +84,9 @@ export class Host extends Netns {
     await this.ip(
       `link add ${BRIDGE} mtu ${env.mtu} type bridge forward_delay 0`,
       `address add ${env.gateway}/${env.prefixLen} dev ${BRIDGE}`,
+      ...(env.ipv6 === null
+        ? []
+        : [`address add ${env.ipv6.gateway}/${env.ipv6.prefixLen} dev ${BRIDGE} nodad`]),
       `link set ${BRIDGE} up`,
     )
     this.#env = env
@@ -83,8 +99,9 @@ export class Host extends Netns {
     const number = this.pods.length + 1
     const iface = `pod${number}`
     const address = addressAfter(env.gateway, number)
+    const address6 = env.ipv6 && addressAfter6(env.ipv6.gateway, number)
     const netns = `${this.netns}-p${number}`
-    const pod = new Pod(netns, join(this.dir, iface), address, env.gateway, iface)
+    const pod = new Pod(netns, join(this.dir, iface), address, address6, env.gateway, iface)
     await pod.create()
     this.pods.push(pod)
     await this.ip(
@@ -95,6 +112,12 @@ export class Host extends Netns {
       `address add ${address}/${env.prefixLen} dev eth0`,
       'link set eth0 up',
       `route add default via ${env.gateway}`,
+      ...(env.ipv6 === null
+        ? []
+        : [
+            `address add ${String(address6)}/${env.ipv6.prefixLen} dev eth0 nodad`,
+            `route add default via ${env.ipv6.gateway} dev eth0`,
+          ]),
     )
     return pod
   }

@@ -14,6 +14,12 @@ export interface SubnetEnv {
   readonly prefixLen: number
   /** FLANNEL_MTU, bytes. */
   readonly mtu: number
+  /** The FLANNEL_IPV6_… lines, null = there are none. */
+  readonly ipv6: {
+    readonly network: string
+    readonly gateway: string
+    readonly prefixLen: number
+  } | null
 }
 
 /**
@@ -35,7 +41,15 @@ export function parseSubnetEnv(text: string): SubnetEnv {
     gateway: subnet[1],
     prefixLen: Number(subnet[2]),
     mtu,
+    ipv6: parseIpv6(text),
   }
+}
+
+function parseIpv6(text: string): SubnetEnv['ipv6'] {
+  const network = /^FLANNEL_IPV6_NETWORK=(.+)$/m.exec(text)?.[1]
+  const subnet = /^FLANNEL_IPV6_SUBNET=([\da-f:]+)\/(\d+)$/m.exec(text)
+  if (network === undefined || subnet?.[1] === undefined) return null
+  return { network, gateway: subnet[1], prefixLen: Number(subnet[2]) }
 }
 
 /**
@@ -70,4 +84,10 @@ function readIfThere(file: string): string | null {
 export function addressAfter(gateway: string, n: number): string {
   const bits = gateway.split('.').reduce((sum, part) => sum * 256 + Number(part), 0) + n
   return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 0xff).join('.')
+}
+
+/** The n-th address after a gateway that ends in `::1`, up to `::9`. */
+export function addressAfter6(gateway: string, n: number): string {
+  if (!gateway.endsWith('::1') || n > 8) throw new RangeError(`${gateway} + ${n}`)
+  return `${gateway.slice(0, -1)}${1 + n}`
 }
