@@ -5,7 +5,13 @@
  */
 import { chooseSubnet } from './allocator.js'
 import { HeddleError } from './errors.js'
-import { formatSubnet, hostOf, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
+import {
+  formatSubnet,
+  hostAddress,
+  type Lease,
+  type LeaseAttrs,
+  type LeaseSubnet,
+} from './lease.js'
 import type { Logger } from './log.js'
 import type { NetworkConfig } from './network-config.js'
 import type { SubnetStore } from './store/store.js'
@@ -24,19 +30,17 @@ export interface AcquireRequest {
 
 /**
  * Takes a lease for this host.
- * @throws HEDDLE_OUT_OF_SUBNETS when every subnet is taken, HEDDLE_STORE when the store fails,
- *         HEDDLE_CONFIG when an IPv6-only network would share its keys with IPv4 leases
+ * @throws HEDDLE_OUT_OF_SUBNETS when every subnet is taken, HEDDLE_STORE when the store fails
  */
 export async function acquireLease(request: AcquireRequest, signal: AbortSignal): Promise<Lease> {
   const { store, config, attrs, ttlMs, log } = request
-  const host = hostOf(attrs)
   for (let attempt = 0; attempt <= RACE_RETRIES; attempt++) {
     if (attempt > 0) log.info(`choosing a subnet again (attempt ${String(attempt)})`)
     const leases = await store.listLeases(signal)
     const choice = chooseSubnet({
       config,
       leases,
-      host,
+      attrs,
       previous: request.previous,
       random: Math.random,
     })
@@ -44,14 +48,16 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
       case 'reuse': {
         const lease = await store.updateLease(choice.lease, attrs, ttlMs, signal)
         if (lease !== null) {
-          log.info(`Found lease (${formatSubnet(lease.subnet)}) for current IP (${host}), reusing`)
+          log.info(
+            `Found lease (${formatSubnet(lease.subnet)}) for current IP (${hostAddress(attrs)}), reusing`,
+          )
           return lease
         }
         break
       }
       case 'incompatible':
         log.info(
-          `Lease (${formatSubnet(choice.lease.subnet)}) of current IP (${host}) does not fit the network configuration, deleting`,
+          `Lease (${formatSubnet(choice.lease.subnet)}) of current IP (${hostAddress(attrs)}) does not fit the network configuration, deleting`,
         )
         // Gone, or changed meanwhile: either way the next round sees what is there.
         await store.deleteLease(choice.lease, signal)
@@ -62,7 +68,7 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
           log.info(
             choice.isPrevious
               ? `Found previously leased subnet (${formatSubnet(lease.subnet)}), reusing`
-              : `Allocated lease (${formatSubnet(lease.subnet)}) to current node (${host})`,
+              : `Allocated lease (${formatSubnet(lease.subnet)}) to current node (${hostAddress(attrs)})`,
           )
           return lease
         }
@@ -71,7 +77,7 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
       case 'foreign':
         throw new HeddleError(
           'HEDDLE_CONFIG',
-          `EnableIPv4 is false, but ${formatSubnet(choice.lease.subnet)} is leased by ${hostOf(choice.lease.attrs)} in this network: daemons that lease IPv4 would be harmed by leases without it; use a prefix or directory of its own for the IPv6-only network, or stop those daemons and delete their keys`,
+          `the network has no IPv4 (EnableIPv4 is false), but ${formatSubnet(choice.lease.subnet)} is leased to ${hostAddress(choice.lease.attrs)}: flannel daemons there would be harmed by leases without an IPv4 subnet. Use another prefix or directory for this network, or remove that lease if its host is gone`,
         )
       case 'exhausted':
         throw new HeddleError(

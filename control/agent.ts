@@ -1,16 +1,16 @@
 /**
  * The daemon's run, top to bottom:
  *
- *     network config → interface → tunnels → lease → kernel state → engines → subnet.env
+ *     network config → interface → devices → lease → kernel state → engine → subnet.env
  *         → (watch peers | keep the lease | repair the kernel state) → stop
  *
  * It ends when its signal fires, when the lease is lost or evicted, or when a step that it cannot do
  * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
  * subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
+import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
-import { createBackend } from './backend.js'
-import { requireBackendType } from './backend-config.js'
+import { addressNeeds, createBackend, type Backend } from './backend.js'
 import { compact } from './compaction.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
@@ -19,14 +19,16 @@ import type { HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
-import { formatNetwork, parseNetworkConfig, type NetworkConfig } from './network-config.js'
+import type { Logger } from './log.js'
+import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
+import { formatPrefix4, formatPrefix6 } from './prefix.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
+import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
-import { Tunnels, type TunnelOptions } from './tunnels.js'
-import { addressNeeds } from './underlay.js'
+import { closeTunnels, openTunnels, Tunnels, type OpenTunnel } from './tunnels.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
@@ -36,7 +38,7 @@ const MAX_SKIPPED = 1000
 /** Period of the comparison of the kernel's state with what it should be. */
 const REPAIR_PERIOD_MS = 5000
 
-export interface AgentOptions extends TunnelOptions {
+export interface AgentOptions {
   readonly store: SubnetStore
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
@@ -50,17 +52,24 @@ export interface AgentOptions extends TunnelOptions {
   readonly ipMasq: boolean
   readonly leaseTtlMs: number
   readonly renewMarginMs: number
+  readonly busyPollUs: number
+  readonly queues: number
+  readonly ingressCheck: IngressCheckMode
+  readonly ingressAllow: readonly SourceException[]
+  /** Offloads that may be used. */
+  readonly offload: OffloadWish
+  readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
 }
 
-/** What is known once the tunnels are open and the lease is ours. */
+/** What is known once the devices are open and the lease is ours. */
 interface Running {
   readonly config: NetworkConfig
+  readonly backend: Backend
   readonly tunnels: Tunnels
   readonly keeper: LeaseKeeper
   readonly peers: Peers
-  readonly port: number
 }
 
 export class Agent {
@@ -92,48 +101,57 @@ export class Agent {
     const { log } = this.options
     const config = await this.fetchConfig(signal)
     if (config === null) return
-    requireBackendType(config)
     const external = await this.findInterface(config)
     const backend = await createBackend(config, external, () =>
       this.options.store.listLeases(signal),
     )
-    const { port, attrs } = backend
-    const tunnels = await Tunnels.open(backend, external, this.options)
+    const open = await this.openTunnels(external, backend)
+    const why = open[0]?.dataplane.whyFewerQueues ?? null
+    if (why !== null) log.warn(`one engine only: the kernel takes no steering program: ${why}`)
     try {
-      const lease = await this.acquire(config, attrs, signal)
-      const keeper = this.createKeeper(lease, attrs)
-      const peers = new Peers(tunnels, lease.subnet, backend, log)
-      this.running = { config, tunnels, keeper, peers, port }
-      const desired = tunnels.desired(config, lease.subnet)
-      await this.applyState(desired)
-      await this.forward(this.running, desired, signal)
+      const lease = await this.acquire(config, backend.attrs, signal)
+      const keeper = this.createKeeper(lease, backend.attrs)
+      const tunnels = new Tunnels(open, config, lease.subnet)
+      const peers = new Peers(open, lease.subnet, log)
+      this.running = { config, backend, tunnels, keeper, peers }
+      await this.applyState(tunnels.desired())
+      await this.forward(this.running, signal)
     } finally {
-      await tunnels.close()
+      await closeTunnels(open)
     }
   }
 
   /** The daemon's status, null before the lease is ours. */
   status(): Status | null {
     if (this.running === null) return null
-    const { config, tunnels, keeper, peers, port } = this.running
+    const { config, backend, tunnels, keeper, peers } = this.running
+    const reports = tunnels.report()
+    const [first] = reports
+    if (first === undefined) return null
     const { lease } = keeper
+    const { publicIP, publicIPv6 } = backend.attrs
     return {
       version: VERSION,
       pid: process.pid,
       state: this.isReady ? 'ready' : 'starting',
       startedAt: this.startedAt,
       store: { description: this.options.store.description, isReachable: this.isStoreReachable },
-      backend: { type: config.backend.type, port },
-      network: formatNetwork(config),
+      backend: { type: config.backend.type, port: backend.port },
+      device: first.device,
+      network: formatNetworks(config),
       lease: {
         subnet: formatSubnet(lease.subnet),
-        publicIP: lease.attrs.publicIP,
-        publicIPv6: lease.attrs.publicIPv6,
+        publicIP,
+        publicIPv6,
         expiresAt: lease.expiresAt === null ? null : new Date(lease.expiresAt).toISOString(),
       },
       peers: peers.describe(),
+      routes: reports.reduce((sum, { routes }) => sum + routes, 0),
       skippedKeys: this.skipped.size,
-      ...tunnels.report(),
+      counters: tunnels.total(),
+      queues: first.queues,
+      offloads: first.offloads,
+      tunnels: reports,
     }
   }
 
@@ -177,15 +195,35 @@ export class Agent {
 
   private async findInterface(config: NetworkConfig): Promise<ChosenInterface> {
     const needs = addressNeeds(config)
-    const [interfaces, routes4, routes6] = await Promise.all([
+    const [interfaces, routes, routes6] = await Promise.all([
       readAddresses(),
       readRoutes(4),
       needs.ipv6 === 'unused' ? [] : readRoutes(6),
     ])
-    const chosen = chooseInterface({ ...this.options, interfaces, routes4, routes6, needs })
-    const { log } = this.options
+    const { ifaces, publicIP, publicIPv6, log } = this.options
+    const request = { interfaces, routes, routes6, needs, ifaces, publicIP, publicIPv6 }
+    const chosen = chooseInterface(request)
     for (const note of chosen.notes) log.info(note)
     return chosen
+  }
+
+  private openTunnels(external: ChosenInterface, backend: Backend): Promise<OpenTunnel[]> {
+    const { busyPollUs, queues, offload, ingressCheck, ingressAllow, log } = this.options
+    return openTunnels(backend, external, {
+      busyPollUs,
+      queues,
+      offload,
+      ingressCheck,
+      exceptions: ingressAllow,
+      onRefused: (refusal) => {
+        log.warn(describeRefusal(refusal))
+      },
+      onGivenUp: ({ name, detail }) => {
+        log.warn(
+          `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,
+        )
+      },
+    })
   }
 
   private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
@@ -218,26 +256,43 @@ export class Agent {
   }
 
   /** Starts the engine, tells the world, and keeps everything up until something ends it. */
-  private async forward(running: Running, desired: HostState, signal: AbortSignal): Promise<void> {
-    const { tunnels, keeper, config } = running
+  private async forward(running: Running, signal: AbortSignal): Promise<void> {
+    const { tunnels, keeper, config, backend } = running
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
     const engineDied = new Promise<never>((_resolve, reject) => {
-      tunnels.start(subnet, reject)
+      tunnels.start(reject)
     })
+    this.logOffloads(tunnels)
+    const desired = tunnels.desired()
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
     const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
       failed.catch(() => undefined)
-      await this.announce(config, subnet, tunnels.mtu)
+      await this.announce(config, subnet, backend.mtu)
       await failed
     } finally {
       this.isReady = false
       over.abort()
       engineDied.catch(() => undefined)
       await Promise.allSettled([...chores, compacting])
+    }
+  }
+
+  /** One line about all offloads of a device, and one for each that is not there although it is wanted. */
+  private logOffloads(tunnels: Tunnels): void {
+    const { log } = this.options
+    const reports = tunnels.report()
+    for (const { device, offloads } of reports) {
+      const where = reports.length === 1 ? '' : ` of ${device.name}`
+      const states = offloads.map(({ name, state }) => `${name} ${state}`)
+      log.info(`offloads${where}: ${states.join(', ')}`)
+      for (const { name, state, detail } of offloads) {
+        if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
+        if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
+      }
     }
   }
 
@@ -292,4 +347,12 @@ export class Agent {
       last = fault
     }
   }
+}
+
+/** The networks of a configuration, joined by a comma. */
+function formatNetworks({ ipv4, ipv6 }: NetworkConfig): string {
+  return [
+    ...(ipv4 === null ? [] : [formatPrefix4(ipv4.network)]),
+    ...(ipv6 === null ? [] : [formatPrefix6(ipv6.network)]),
+  ].join(',')
 }

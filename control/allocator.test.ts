@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { chooseSubnet, type SubnetChoice } from './allocator.js'
-import { formatSubnet, type Lease } from './lease.js'
+import { formatSubnet, type Lease, type LeaseAttrs } from './lease.js'
 import { parseNetworkConfig } from './network-config.js'
 import { overlaps4, prefix4, size4 } from './prefix.js'
 import { parseSubnetKey } from './subnet-key.js'
@@ -11,26 +11,21 @@ const DUAL = parseNetworkConfig(
   '{"Network":"10.3.0.0/16","EnableIPv6":true,"IPv6Network":"fc00::/48"}',
 )
 
-const SIX = parseNetworkConfig('{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"}')
-
-/** @param host  its IPv4 address, or of one that has none its IPv6 address */
-function lease(key: string, host: string): Lease {
-  const isV6 = host.includes(':')
+function lease(key: string, publicIP: string, publicIPv6: string | null = null): Lease {
   return {
     subnet: parseSubnetKey(key)!,
-    attrs: {
-      publicIP: isV6 ? '0.0.0.0' : host,
-      publicIPv6: isV6 ? host : null,
-      backendType: '',
-    },
+    attrs: { publicIP, publicIPv6, backendType: '' },
     expiresAt: null,
     version: '1',
     storeLease: '',
   }
 }
 
-function choose(over: Partial<Parameters<typeof chooseSubnet>[0]>): SubnetChoice {
-  const request = { config: V4, leases: [], host: '1.1.1.1', previous: null, random: () => 0 }
+type Over = Partial<Omit<Parameters<typeof chooseSubnet>[0], 'attrs'>> & Partial<LeaseAttrs>
+
+function choose({ publicIP = '1.1.1.1', publicIPv6 = null, ...over }: Over): SubnetChoice {
+  const attrs = { publicIP, publicIPv6, backendType: '' }
+  const request = { config: V4, leases: [], attrs, previous: null, random: () => 0 }
   return chooseSubnet({ ...request, ...over })
 }
 
@@ -189,48 +184,6 @@ const CASES: readonly {
     over: { config: DUAL, leases: [lease('10.9.0.0-24&fc00::-32', OTHER)] },
     want: 'exhausted',
   },
-  {
-    name: 'IPv6-only: the first of an empty network',
-    over: { config: SIX },
-    want: 'create fc00:0:0:1::/64',
-  },
-  {
-    name: 'IPv6-only: the own lease, known by the IPv6 address',
-    over: {
-      config: SIX,
-      host: 'fd00::1',
-      leases: [
-        lease('0.0.0.0-0&fc00:0:0:5::-64', 'fd00::2'),
-        lease('0.0.0.0-0&fc00:0:0:6::-64', 'fd00::1'),
-      ],
-    },
-    want: 'reuse fc00:0:0:6::/64',
-  },
-  {
-    name: 'IPv6-only: a subnet of another host is skipped',
-    over: { config: SIX, host: 'fd00::1', leases: [lease('0.0.0.0-0&fc00:0:0:1::-64', 'fd00::2')] },
-    want: 'create fc00:0:0:2::/64',
-  },
-  {
-    name: 'IPv6-only: the IPv6 part of the last time',
-    over: { config: SIX, previous: subnet('10.3.9.0-24&fc00:0:0:7::-64') },
-    want: 'previous fc00:0:0:7::/64',
-  },
-  {
-    name: 'IPv6-only: not beside a lease with IPv4',
-    over: { config: SIX, leases: [lease('10.3.1.0-24', OTHER)] },
-    want: 'foreign 10.3.1.0/24',
-  },
-  {
-    name: 'IPv6-only: not beside a dual-stack lease, the own one neither',
-    over: { config: SIX, leases: [lease('10.3.1.0-24&fc00:0:0:7::-64', OWN)] },
-    want: 'foreign 10.3.1.0/24,fc00:0:0:7::/64',
-  },
-  {
-    name: 'dual stack beside an IPv6-only lease: its subnet is taken, it is not ours',
-    over: { config: DUAL, leases: [lease('0.0.0.0-0&fc00:0:0:1::-64', 'fd00::2')] },
-    want: 'create 10.3.1.0/24,fc00:0:0:2::/64',
-  },
 ]
 
 for (const { name, over, want } of CASES) {
@@ -240,11 +193,28 @@ for (const { name, over, want } of CASES) {
   })
 }
 
+t.test('a network of IPv6 alone', async (t) => {
+  const config = parseNetworkConfig(
+    '{"EnableIPv4":false,"EnableIPv6":true,"IPv6Network":"fc00::/48"}',
+  )
+  const own = { config, publicIP: '0.0.0.0', publicIPv6: 'fd00::1' }
+  t.equal(text(choose(own)), 'create fc00:0:0:1::/64')
+  const first = lease('0.0.0.0-0&fc00:0:0:1::-64', '0.0.0.0', 'fd00::2')
+  t.equal(text(choose({ ...own, leases: [first] })), 'create fc00:0:0:2::/64')
+  const mine = lease('0.0.0.0-0&fc00:0:0:7::-64', '0.0.0.0', 'fd00::1')
+  t.equal(text(choose({ ...own, leases: [first, mine] })), 'reuse fc00:0:0:7::/64', 'known by IPv6')
+  const previous = subnet('0.0.0.0-0&fc00:0:0:9::-64')
+  t.equal(text(choose({ ...own, previous })), 'previous fc00:0:0:9::/64')
+  const foreign = lease('10.3.4.0-24', OTHER)
+  t.equal(text(choose({ ...own, leases: [first, foreign] })), 'foreign 10.3.4.0/24')
+  t.equal(text(choose({ leases: [first] })), 'create 10.3.1.0/24', 'its keys take no IPv4 subnet')
+})
+
 t.test('four subnets, three hosts at most', (t) => {
   const config = parseNetworkConfig('{"Network":"10.3.0.0/28"}')
   const leases: Lease[] = []
   for (const host of ['9.0.0.1', '9.0.0.2', '9.0.0.3']) {
-    const choice = choose({ config, leases, host, random: Math.random })
+    const choice = choose({ config, leases, publicIP: host, random: Math.random })
     if (choice.kind !== 'create') throw new Error(text(choice))
     leases.push({ ...lease('10.3.0.0-24', host), subnet: choice.subnet })
   }
@@ -253,7 +223,7 @@ t.test('four subnets, three hosts at most', (t) => {
     '10.3.0.4/30',
     '10.3.0.8/30',
   ])
-  t.equal(choose({ config, leases, host: '9.0.0.4' }).kind, 'exhausted')
+  t.equal(choose({ config, leases, publicIP: '9.0.0.4' }).kind, 'exhausted')
   t.end()
 })
 
@@ -281,7 +251,7 @@ t.test('equals the walk over every candidate', (t) => {
         const want = free[Math.floor(at * free.length)]
         return want === undefined
           ? choice.kind === 'exhausted'
-          : choice.kind === 'create' && choice.subnet.v4?.addr === want
+          : choice.kind === 'create' && choice.subnet.v4.addr === want
       },
     ),
     { numRuns: 500 },

@@ -3,24 +3,20 @@
  *
  * Pure, one decision per call: the own lease if it still fits the configuration, else the subnet
  * of last time if nobody overlaps it, else one of the first 100 free ones at random, so that hosts
- * starting together rarely collide. A host is recognised by its public address alone. The families
- * are chosen independently of each other. flannel cannot live beside a lease without IPv4 (its
- * allocator never comes back), so an IPv6-only network has no other leases.
+ * starting together rarely collide. A host is recognised by its IPv4 public address alone, if it has one.
  * Free subnets are found by stepping over whole leased ranges: the cost is that of sorting the
  * leases, however large the network is.
  */
-import { hostOf, type Lease, type LeaseSubnet } from './lease.js'
-import type { NetworkConfig, SubnetRange } from './network-config.js'
 import {
-  overlaps4,
-  overlaps6,
-  prefix4,
-  prefix6,
-  size4,
-  size6,
-  type Prefix4,
-  type Prefix6,
-} from './prefix.js'
+  hasIpv4,
+  isSameHost,
+  NO_IPV4,
+  type Lease,
+  type LeaseAttrs,
+  type LeaseSubnet,
+} from './lease.js'
+import type { NetworkConfig, SubnetRange } from './network-config.js'
+import { overlaps4, overlaps6, prefix4, prefix6, size4, size6 } from './prefix.js'
 
 /** How many free subnets are candidates, as in flannel. */
 const CANDIDATES = 100
@@ -29,8 +25,8 @@ export interface SubnetRequest {
   readonly config: NetworkConfig
   /** Every lease of the network, in key order. */
   readonly leases: readonly Lease[]
-  /** This host, as {@link hostOf} names it. */
-  readonly host: string
+  /** What this host publishes: it tells the own lease. */
+  readonly attrs: LeaseAttrs
   /** The subnet of last time, null = none known. */
   readonly previous: LeaseSubnet | null
   /** Uniform in [0, 1), as Math.random. */
@@ -43,70 +39,68 @@ export type SubnetChoice =
   /** The own lease does not fit the configuration: delete its key, then choose again. */
   | { readonly kind: 'incompatible'; readonly lease: Lease }
   | { readonly kind: 'create'; readonly subnet: LeaseSubnet; readonly isPrevious: boolean }
-  /** The network is IPv6-only, and this lease is not. */
-  | { readonly kind: 'foreign'; readonly lease: Lease }
   /** Every subnet of the network is taken. */
   | { readonly kind: 'exhausted' }
+  /** The network is of IPv6 alone, and this lease is not. */
+  | { readonly kind: 'foreign'; readonly lease: Lease }
 
 /** Chooses the subnet; never throws. */
 export function chooseSubnet(request: SubnetRequest): SubnetChoice {
-  const { config, leases, host, random } = request
-  const foreign = config.ipv4 === null ? leases.find(({ subnet }) => subnet.v4 !== null) : undefined
+  const { config, leases, attrs, previous, random } = request
+  // flannel cannot live beside keys without an IPv4 subnet: none are written where it may be.
+  const foreign = config.ipv4 === null ? leases.find(({ subnet }) => hasIpv4(subnet)) : undefined
   if (foreign !== undefined) return { kind: 'foreign', lease: foreign }
-  const own = leases.find((lease) => hostOf(lease.attrs) === host)
+  const own = leases.find((lease) => isSameHost(lease.attrs, attrs))
   if (own !== undefined) {
     return { kind: fitsConfig(own.subnet, config) ? 'reuse' : 'incompatible', lease: own }
   }
-  const previous = subnetOf(
-    config.ipv4 && (request.previous?.v4 ?? null),
-    config.ipv6 && (request.previous?.v6 ?? null),
-  )
-  if (previous !== null && fitsConfig(previous, config)) {
-    const isTaken = leases.some((lease) => overlaps(lease.subnet, previous))
-    if (!isTaken) return { kind: 'create', subnet: previous, isPrevious: true }
+  if (previous !== null) {
+    const subnet = {
+      v4: config.ipv4 === null ? NO_IPV4 : previous.v4,
+      v6: config.ipv6 === null ? null : previous.v6,
+    }
+    const isTaken = leases.some((lease) => overlaps(lease.subnet, subnet))
+    if (fitsConfig(subnet, config) && !isTaken) return { kind: 'create', subnet, isPrevious: true }
   }
-  const v4 = config.ipv4 && pickFree4(config.ipv4, leases, random)
-  const v6 = config.ipv6 && pickFree6(config.ipv6, leases, random)
-  const subnet = v4 === undefined || v6 === undefined ? null : subnetOf(v4, v6)
-  return subnet === null ? { kind: 'exhausted' } : { kind: 'create', subnet, isPrevious: false }
-}
-
-/** The subnet of two parts, null = neither is there. */
-function subnetOf(v4: LeaseSubnet['v4'], v6: LeaseSubnet['v6']): LeaseSubnet | null {
-  if (v4 !== null) return { v4, v6 }
-  return v6 === null ? null : { v4, v6 }
+  const v4 = config.ipv4 === null ? NO_IPV4 : pickFree4(config.ipv4, leases, random)
+  const v6 = config.ipv6 === null ? null : pickFree6(config.ipv6, leases, random)
+  if (v4 === undefined || v6 === undefined) return { kind: 'exhausted' }
+  return { kind: 'create', subnet: { v4, v6 }, isPrevious: false }
 }
 
 /** Whether a subnet has the configured length and range in each configured family. */
 function fitsConfig(subnet: LeaseSubnet, { ipv4, ipv6 }: NetworkConfig): boolean {
-  return fitsRange(subnet.v4, ipv4) && fitsRange(subnet.v6, ipv6)
+  if (ipv4 === null ? hasIpv4(subnet) : !fitsRange(subnet.v4, ipv4)) return false
+  if (ipv6 === null || subnet.v6 === null) return ipv6 === subnet.v6
+  return fitsRange(subnet.v6, ipv6)
 }
 
-/** Null for a family that is not there, or not wanted. */
 function fitsRange<A, P extends { readonly addr: A; readonly len: number }>(
-  prefix: P | null,
-  range: SubnetRange<A, P> | null,
+  prefix: P,
+  range: SubnetRange<A, P>,
 ): boolean {
-  if (prefix === null || range === null) return prefix === null && range === null
   const { subnetLen, subnetMin, subnetMax } = range
   return prefix.len === subnetLen && prefix.addr >= subnetMin && prefix.addr <= subnetMax
 }
 
 function overlaps(a: LeaseSubnet, b: LeaseSubnet): boolean {
   return (
-    (a.v4 !== null && b.v4 !== null && overlaps4(a.v4, b.v4)) ||
+    (hasIpv4(a) && hasIpv4(b) && overlaps4(a.v4, b.v4)) ||
     (a.v6 !== null && b.v6 !== null && overlaps6(a.v6, b.v6))
   )
 }
 
 function pickFree4(
-  range: SubnetRange<number, Prefix4>,
+  range: SubnetRange<number, LeaseSubnet['v4']>,
   leases: readonly Lease[],
   random: () => number,
 ) {
-  const leased = leases.flatMap(({ subnet: { v4 } }) =>
-    v4 === null ? [] : [{ first: BigInt(v4.addr), end: BigInt(v4.addr + size4(v4.len)) }],
-  )
+  const leased = leases
+    .filter(({ subnet }) => hasIpv4(subnet))
+    .map(({ subnet: { v4 } }) => ({
+      first: BigInt(v4.addr),
+      end: BigInt(v4.addr + size4(v4.len)),
+    }))
   const step = BigInt(size4(range.subnetLen))
   const free = firstFree(BigInt(range.subnetMin), BigInt(range.subnetMax), step, leased)
   const addr = pick(free, random)
@@ -114,7 +108,7 @@ function pickFree4(
 }
 
 function pickFree6(
-  range: SubnetRange<bigint, Prefix6>,
+  range: SubnetRange<bigint, NonNullable<LeaseSubnet['v6']>>,
   leases: readonly Lease[],
   random: () => number,
 ) {

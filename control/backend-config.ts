@@ -5,7 +5,6 @@ import { VXLAN_OVERHEAD, VXLAN_PORT, VXLAN_VNI } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
 import { quoteValue } from './json-object.js'
 import type { NetworkConfig } from './network-config.js'
-import { parseUnderlay } from './underlay.js'
 
 /** Port of flannel's `udp` backend, on both ends. */
 export const UDP_PORT = 8285
@@ -37,6 +36,18 @@ export function requireBackendType(config: NetworkConfig): BackendType {
 }
 
 /**
+ * Backend.Underlay, an option of Heddle's own: the IP version of the outer packets; null = not given.
+ * @throws HeddleError HEDDLE_CONFIG
+ */
+export function parseUnderlay(config: NetworkConfig): 4 | 6 | null {
+  const value = config.backend.options.get('underlay') ?? null
+  if (value === null) return null
+  if (value === 'ipv4') return 4
+  if (value === 'ipv6') return 6
+  throw invalid(`Backend.Underlay is ${quoteValue(value)}; write "ipv4" or "ipv6", or leave it out`)
+}
+
+/**
  * Options of the `udp` backend.
  * @throws HeddleError HEDDLE_CONFIG
  */
@@ -51,12 +62,11 @@ export interface VxlanConfig {
   readonly mtu: number | null
 }
 
-/** The longest VNI whose device name, `flannel.<VNI>`, has the 15 bytes that the kernel allows. */
+/** The longest VNIs whose device names, `flannel.<VNI>` and `flannel-v6.<VNI>`, have the 15 bytes that the kernel allows. */
 const MAX_NAMED_VNI = 9_999_999
-/** The same for `flannel-v6.<VNI>`. */
-const MAX_NAMED_VNI6 = 9999
-/** The least overlay MTU that IPv4 works with. Source: RFC 791 §3.2 */
-const MIN_OVERLAY_MTU = 68
+const MAX_NAMED_VNI_6 = 9999
+/** The least underlay MTU whose overlay MTU is one that IPv4 works with (RFC 791 §3.2: 68). */
+const MIN_MTU = VXLAN_OVERHEAD[4] + 68
 
 /**
  * Options of the `vxlan` backend; a Port of 0 is the default one, as with flannel.
@@ -76,13 +86,11 @@ export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
     throw invalid(`Backend.Dataplane is ${quoteValue(dataplane)}; write "user" or leave it out`)
   }
   const port = numberOf(config, 'Port', 0, 65535) ?? 0
-  const underlay = parseUnderlay(config)
-  const isNamed6 = config.ipv6 !== null && underlay === null
-  const overhead = VXLAN_OVERHEAD[underlay === 'ipv6' ? 6 : 4]
+  const hasDevice6 = config.ipv6 !== null && parseUnderlay(config) === null
   return {
-    vni: numberOf(config, 'VNI', 0, isNamed6 ? MAX_NAMED_VNI6 : MAX_NAMED_VNI) ?? VXLAN_VNI,
+    vni: numberOf(config, 'VNI', 0, hasDevice6 ? MAX_NAMED_VNI_6 : MAX_NAMED_VNI) ?? VXLAN_VNI,
     port: port === 0 ? VXLAN_PORT : port,
-    mtu: numberOf(config, 'MTU', overhead + MIN_OVERLAY_MTU, 65535),
+    mtu: numberOf(config, 'MTU', MIN_MTU, 65535),
   }
 }
 

@@ -7,7 +7,7 @@
  * answers again.
  */
 import { describeError, HeddleError, isHeddleError } from './errors.js'
-import { formatSubnet, hostOf, type Lease, type LeaseAttrs } from './lease.js'
+import { formatSubnet, hostAddress, isSameHost, type Lease, type LeaseAttrs } from './lease.js'
 import type { Logger } from './log.js'
 import { planRenewal } from './renewal.js'
 import { isAborted, joinSignals, sleep } from './store/abort.js'
@@ -105,10 +105,10 @@ export class LeaseKeeper {
   /** The key was rewritten: by ourselves, by an operator, or by a host that took the subnet. */
   private adopt(seen: Lease): void {
     const { attrs } = this.options
-    if (hostOf(seen.attrs) !== hostOf(attrs)) {
+    if (!isSameHost(seen.attrs, attrs)) {
       throw new HeddleError(
         'HEDDLE_LEASE_LOST',
-        `subnet ${formatSubnet(seen.subnet)} belongs to ${hostOf(seen.attrs)} now; restart heddled to get another one`,
+        `subnet ${formatSubnet(seen.subnet)} belongs to ${hostAddress(seen.attrs)} now; restart heddled to get another one`,
       )
     }
     this.lease = seen

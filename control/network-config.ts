@@ -3,8 +3,7 @@
  *
  * Defaults and checks are flannel's, so that a mixed cluster agrees on every number: SubnetLen is
  * 24 in a /22 or larger and two bits longer than the network otherwise, the first subnet is left
- * out, the last is used. Field names match in any letter case, null means "not given". A network has
- * IPv4, IPv6 or both.
+ * out, the last is used. Field names match in any letter case, null means "not given".
  */
 import { HeddleError } from './errors.js'
 import { fieldsOf, quoteValue, type JsonFields } from './json-object.js'
@@ -35,7 +34,7 @@ export interface SubnetRange<A, P> {
 }
 
 export interface NetworkConfig {
-  /** Null if EnableIPv4 is false. */
+  /** Null unless EnableIPv4, the default. One of the two is there. */
   readonly ipv4: SubnetRange<number, Prefix4> | null
   /** Null unless EnableIPv6. */
   readonly ipv6: SubnetRange<bigint, Prefix6> | null
@@ -115,25 +114,19 @@ export function parseNetworkConfig(text: string): NetworkConfig {
   }
   const fields = fieldsOf(value)
   if (fields === null) throw invalid(`${quoteValue(value)} is no object; write ${EXAMPLE}`)
-  const ipv4 = flag(fields, 'EnableIPv4', true)
-  const ipv6 = flag(fields, 'EnableIPv6', false)
-  if (!ipv4 && !ipv6) {
+  const hasIpv4 = flag(fields, 'EnableIPv4', true)
+  const hasIpv6 = flag(fields, 'EnableIPv6', false)
+  if (!hasIpv4 && !hasIpv6) {
     throw invalid(
-      'EnableIPv4 is false and EnableIPv6 is not true; leave out the one or write true for the other',
+      'EnableIPv4 is false and EnableIPv6 is not true; leave EnableIPv4 out, or set EnableIPv6 to true',
     )
   }
   return {
-    ipv4: ipv4 ? parseRange(IPV4, fields) : null,
-    ipv6: ipv6 ? parseRange(IPV6, fields) : null,
+    ipv4: hasIpv4 ? parseRange(IPV4, fields) : null,
+    ipv6: hasIpv6 ? parseRange(IPV6, fields) : null,
     enableNFTables: flag(fields, 'EnableNFTables', false),
     backend: parseBackend(fields),
   }
-}
-
-/** The network as people read it: its prefixes, joined by a comma. */
-export function formatNetwork({ ipv4, ipv6 }: NetworkConfig): string {
-  const prefixes = [ipv4 && formatPrefix4(ipv4.network), ipv6 && formatPrefix6(ipv6.network)]
-  return prefixes.filter((prefix) => prefix !== null).join(',')
 }
 
 const EXAMPLE = '{"Network":"10.5.0.0/16","Backend":{"Type":"udp"}}'

@@ -18,7 +18,7 @@ import {
 import { HeddleError } from './errors.js'
 import { environmentName, FLAGS, type Flag } from './flag-table.js'
 import { NEEDS, parseFlags, parseFlagValue, type FlagValue } from './flags.js'
-import { formatAddr6, parseAddr4, parseAddr6, parsePrefix4, parsePrefix6 } from './prefix.js'
+import { parseAddr4, parseAddr6, parsePrefix4, parsePrefix6 } from './prefix.js'
 
 export { DEFAULT_SUBNET_FILE } from './flag-table.js'
 
@@ -45,7 +45,7 @@ export interface Options {
   readonly ifaces: readonly string[]
   /** Dotted quad, null = not given. */
   readonly publicIP: string | null
-  /** RFC 5952 text, null = not given. */
+  /** IPv6 address, null = not given. */
   readonly publicIPv6: string | null
   readonly subnetFile: string
   /** Time before its expiry at which the lease is renewed, ms. */
@@ -155,7 +155,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     },
     ifaces: texts('iface'),
     publicIP: optional('public-ip'),
-    publicIPv6: parsePublicIPv6(optional('public-ipv6')),
+    publicIPv6: optional('public-ipv6'),
     subnetFile: text('subnet-file'),
     renewMarginMs: int('subnet-lease-renew-margin', 1, 1439) * 60_000,
     healthz: parseHealthz(text('healthz-ip'), int('healthz-port', -Infinity, 65535)),
@@ -180,6 +180,9 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
   }
   if (options.publicIP !== null && !isIPv4(options.publicIP)) {
     throw usage(`--public-ip=${options.publicIP} is no IPv4 address`)
+  }
+  if (options.publicIPv6 !== null && parseAddr6(options.publicIPv6) === null) {
+    throw usage(`--public-ipv6=${options.publicIPv6} is no IPv6 address`)
   }
   if (options.subnetFile === '') throw usage('--subnet-file is empty; name a file')
   return { options, settings: FLAGS.map((flag) => setting(flag, values.get(flag.name))) }
@@ -222,20 +225,13 @@ function parseIngressCheck(text: string): IngressCheckMode {
   throw usage(`--ingress-check=${text} is no check; write ${INGRESS_CHECKS.join(', ')}`)
 }
 
-/** SUBNET=ADDRESS of either family each, as in 10.5.2.0/24=203.0.113.7. */
+/** SUBNET=ADDRESS, as in 10.5.2.0/24=203.0.113.7; either may be of IPv6. */
 function parseIngressAllow(text: string): SourceException {
   const [subnet = '', address = '', ...more] = text.split('=')
   const prefix = parsePrefix4(subnet) ?? parsePrefix6(subnet)
   const from = parseAddr4(address) ?? parseAddr6(address)
   if (prefix !== null && from !== null && more.length === 0) return { ...prefix, from }
   throw usage(`--ingress-allow=${text} is no exception; write one such as 10.5.2.0/24=203.0.113.7`)
-}
-
-function parsePublicIPv6(text: string | null): string | null {
-  if (text === null) return null
-  const addr = parseAddr6(text)
-  if (addr !== null) return formatAddr6(addr)
-  throw usage(`--public-ipv6=${text} is no IPv6 address`)
 }
 
 function parseLogFormat(text: string): Options['logFormat'] {

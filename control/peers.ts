@@ -1,51 +1,37 @@
 /**
- * Peers: turns what the lease watcher reports into routes of the dataplane, and remembers since
+ * Peers: turns what the lease watcher reports into routes of the dataplanes, and remembers since
  * when each peer is known.
  */
-import type { PeerEndpoint, RoutePrefix } from '../dataplane/index.js'
-import type { Backend } from './backend.js'
-import type { Family } from './host/preferred-address.js'
-import { formatSubnet, hostOf, type Lease, type LeaseSubnet } from './lease.js'
+import type { Dataplane, RoutePrefix } from '../dataplane/index.js'
+import type { Tunnel } from './backend.js'
+import { formatSubnet, hasIpv4, hostAddress, type Lease, type LeaseSubnet } from './lease.js'
 import type { LeaseChanges } from './lease-watcher.js'
 import type { Logger } from './log.js'
-import {
-  formatPrefix4,
-  formatPrefix6,
-  overlaps4,
-  overlaps6,
-  parseAddr4,
-  parseAddr6,
-} from './prefix.js'
+import { formatPrefix4, formatPrefix6, overlaps4, overlaps6 } from './prefix.js'
 import type { PeerStatus } from './status.js'
 import { formatSubnetKey } from './subnet-key.js'
+
+/** A tunnel with the dataplane that runs it. */
+export interface PeerTunnel {
+  readonly tunnel: Pick<Tunnel, 'ipv4' | 'ipv6' | 'reach' | 'takesIpv6'>
+  readonly dataplane: Pick<Dataplane, 'setRoute' | 'removeRoute'>
+}
 
 interface Peer {
   readonly lease: Lease
   readonly since: number
 }
 
-/** Where routes of either family are set and removed. */
-export interface Routes {
-  setRoute(prefix: RoutePrefix, peer: PeerEndpoint | 'no-ipv6'): void
-  /** @returns false when there was none */
-  removeRoute(prefix: RoutePrefix): boolean
-}
-
 export class Peers {
-  private readonly routes: Routes
+  private readonly tunnels: readonly PeerTunnel[]
   private readonly own: LeaseSubnet
-  private readonly backend: Pick<Backend, 'reach'>
   private readonly log: Logger
   private readonly peers = new Map<number | string, Peer>()
 
-  /**
-   * @param own      the own subnet, which has the families of the network
-   * @param backend  knows where the packets of a lease go
-   */
-  constructor(routes: Routes, own: LeaseSubnet, backend: Pick<Backend, 'reach'>, log: Logger) {
-    this.routes = routes
+  /** @param tunnels  know where the packets of a lease go, each for the families that it carries */
+  constructor(tunnels: readonly PeerTunnel[], own: LeaseSubnet, log: Logger) {
+    this.tunnels = tunnels
     this.own = own
-    this.backend = backend
     this.log = log
   }
 
@@ -58,39 +44,45 @@ export class Peers {
   }
 
   /**
-   * Routes a lease to its host, each family by itself. What cannot be a peer's is named in the log and
-   * left out.
+   * Routes a lease to its host, each family by the tunnel that carries it. A lease that cannot be a
+   * peer's is named in the log and left out; so is a family of it that has no way.
    */
   private set(lease: Lease): void {
     const fault = this.fault(lease)
-    if (fault !== null) {
-      this.log.warn(`ignoring lease ${formatSubnet(lease.subnet)}: ${fault}`)
-      this.remove(lease)
-      return
+    const { routes, faults } =
+      fault === null ? this.setRoutes(lease) : { routes: 0, faults: [fault] }
+    if (faults.length > 0) {
+      const what = routes === 0 ? 'ignoring lease' : 'ignoring one family of lease'
+      this.log.warn(`${what} ${formatSubnet(lease.subnet)}: ${faults.join('; ')}`)
     }
-    const { v4, v6 } = lease.subnet
-    // Both are tried, whatever becomes of the first.
-    const isReached = [this.setPrefix(lease, v4, 'ipv4'), this.setPrefix(lease, v6, 'ipv6')]
-    if (!isReached.includes(true)) {
+    if (routes === 0) {
       this.remove(lease)
       return
     }
     this.peers.set(keyOf(lease), { lease, since: Date.now() })
-    this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${hostOf(lease.attrs)}`)
+    this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${hostAddress(lease.attrs)}`)
   }
 
-  /** @returns whether packets for the prefix can go to the lease's host */
-  private setPrefix(lease: Lease, prefix: RoutePrefix | null, inner: Family): boolean {
-    if (prefix === null || this.own[inner === 'ipv4' ? 'v4' : 'v6'] === null) return false
-    const reach = this.backend.reach(lease.attrs, inner)
-    const fault = reach === 'no-ipv6' ? null : 'fault' in reach ? reach.fault : addressFault(reach)
-    if (fault !== null) {
-      this.log.warn(`ignoring lease ${formatPrefix(prefix)}: ${fault}`)
-      this.routes.removeRoute(prefix)
-      return false
+  /** @returns how many subnets have routes now, and why others have none */
+  private setRoutes({ subnet, attrs }: Lease): { routes: number; faults: string[] } {
+    let routes = 0
+    const faults: string[] = []
+    for (const { tunnel, dataplane } of this.tunnels) {
+      const prefixes = carried(tunnel, subnet)
+      if (prefixes.length === 0) continue
+      const reach = tunnel.reach(attrs)
+      if ('fault' in reach) {
+        faults.push(reach.fault)
+        for (const prefix of prefixes) dataplane.removeRoute(prefix)
+        continue
+      }
+      for (const prefix of prefixes) {
+        const isRefused = typeof prefix.addr === 'bigint' && !tunnel.takesIpv6(attrs)
+        dataplane.setRoute(prefix, isRefused ? 'no-ipv6' : reach)
+        routes++
+      }
     }
-    this.routes.setRoute(prefix, reach as PeerEndpoint | 'no-ipv6')
-    return reach !== 'no-ipv6'
+    return { routes, faults }
   }
 
   /** The same lease with another expiry: for the status only. */
@@ -102,9 +94,13 @@ export class Peers {
 
   private remove(lease: Lease): void {
     this.peers.delete(keyOf(lease))
-    const { v4, v6 } = lease.subnet
-    const had = [v4, v6].map((prefix) => prefix !== null && this.routes.removeRoute(prefix))
-    if (had.includes(true)) this.log.info(`Subnet removed: ${formatSubnet(lease.subnet)}`)
+    let isRouted = false
+    for (const { tunnel, dataplane } of this.tunnels) {
+      for (const prefix of carried(tunnel, lease.subnet)) {
+        if (dataplane.removeRoute(prefix)) isRouted = true
+      }
+    }
+    if (isRouted) this.log.info(`Subnet removed: ${formatSubnet(lease.subnet)}`)
   }
 
   /** The peers for the status, in ascending order of their subnets. */
@@ -121,46 +117,37 @@ export class Peers {
   }
 
   /** Why a lease cannot be a peer's, null = it can. */
-  private fault({ subnet: { v4, v6 } }: Lease): string | null {
+  private fault({ subnet }: Lease): string | null {
     const { own } = this
-    if ((v4 === null) !== (own.v4 === null)) {
-      return own.v4 === null
-        ? 'it has IPv4, and this network is IPv6-only'
-        : 'it is of an IPv6-only network, and this one has IPv4'
-    }
-    if (v4 !== null && own.v4 !== null && overlaps4(v4, own.v4)) {
+    if (hasIpv4(subnet) && hasIpv4(own) && overlaps4(subnet.v4, own.v4)) {
       return `it overlaps our own subnet ${formatPrefix4(own.v4)}`
     }
-    return v6 !== null && own.v6 !== null && overlaps6(v6, own.v6)
-      ? `it overlaps our own subnet ${formatPrefix6(own.v6)}`
-      : null
+    if (subnet.v6 !== null && own.v6 !== null && overlaps6(subnet.v6, own.v6)) {
+      return `it overlaps our own subnet ${formatPrefix6(own.v6)}`
+    }
+    const isCarried = this.tunnels.some(({ tunnel }) => carried(tunnel, subnet).length > 0)
+    return isCarried ? null : 'this network has no subnets of its families'
   }
 }
 
-/** Why nothing can be sent to an address, null = something can. */
-function addressFault({ address }: PeerEndpoint): string | null {
-  const addr6 = parseAddr6(address)
-  const top = (parseAddr4(address) ?? 0) >>> 24
-  const isUnicast =
-    addr6 === null
-      ? top !== 0 && top !== 127 && top < 224
-      : // Neither :: nor ::1, fe80::/10 nor ff00::/8.
-        addr6 > 1n && addr6 >> 118n !== 0x3fan && addr6 >> 120n !== 0xffn
-  return isUnicast ? null : `its public address ${address} cannot be sent to`
-}
-
-function formatPrefix({ addr, len }: RoutePrefix): string {
-  return typeof addr === 'number' ? formatPrefix4({ addr, len }) : formatPrefix6({ addr, len })
+/** The subnets of a lease that a tunnel carries. */
+function carried(
+  { ipv4, ipv6 }: Pick<Tunnel, 'ipv4' | 'ipv6'>,
+  subnet: LeaseSubnet,
+): RoutePrefix[] {
+  const prefixes: RoutePrefix[] = []
+  if (ipv4 && hasIpv4(subnet)) prefixes.push(subnet.v4)
+  if (ipv6 && subnet.v6 !== null) prefixes.push(subnet.v6)
+  return prefixes
 }
 
 function compare(a: LeaseSubnet, b: LeaseSubnet): number {
-  if (a.v4 !== null && b.v4 !== null && a.v4.addr !== b.v4.addr) return a.v4.addr - b.v4.addr
-  const [x, y] = [a.v6?.addr ?? 0n, b.v6?.addr ?? 0n]
-  return x < y ? -1 : x > y ? 1 : 0
+  if (a.v4.addr !== b.v4.addr) return a.v4.addr - b.v4.addr
+  const [a6, b6] = [a.v6?.addr ?? 0n, b.v6?.addr ?? 0n]
+  return a6 < b6 ? -1 : a6 > b6 ? 1 : 0
 }
 
-/** A lease's subnet as one number, address × 64 + length, where that is enough: there may be many. */
+/** A lease's prefix as one number where it has an IPv4 subnet, address × 64 + length: there may be many. */
 function keyOf({ subnet }: Lease): number | string {
-  if (subnet.v4 === null || subnet.v6 !== null) return formatSubnetKey(subnet)
-  return subnet.v4.addr * 64 + subnet.v4.len
+  return hasIpv4(subnet) ? subnet.v4.addr * 64 + subnet.v4.len : formatSubnetKey(subnet)
 }

@@ -6,12 +6,13 @@
  */
 import { chmodSync, rmSync } from 'node:fs'
 import { createServer, request, type Server } from 'node:http'
+import type { CountersReport, DataplaneReport, OffloadReport } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
-import type { TunnelsReport } from './tunnels.js'
 
 /** A peer as the status shows it. */
 export interface PeerStatus {
   readonly subnet: string
+  /** IPv4 address of its host, `0.0.0.0` = none. */
   readonly publicIP: string
   readonly publicIPv6: string | null
   /** Seconds since this daemon learned of the lease as it is now. */
@@ -20,7 +21,22 @@ export interface PeerStatus {
   readonly expiresAt: string | null
 }
 
-export interface Status extends TunnelsReport {
+/** One TUN device with its socket. */
+export interface TunnelStatus {
+  readonly device: { readonly name: string; readonly mtu: number; readonly receiveBuffer: number }
+  /** IP version of the outer packets: `ipv4` or `ipv6`. */
+  readonly outer: string
+  /** IP versions that it carries. */
+  readonly inner: readonly string[]
+  /** Peer routes in its forwarding table. */
+  readonly routes: number
+  readonly counters: CountersReport
+  /** What each engine has read from its devices, packets. */
+  readonly queues: DataplaneReport['queues']
+  readonly offloads: readonly OffloadReport[]
+}
+
+export interface Status {
   readonly version: string
   readonly pid: number
   /** What the daemon is doing: `starting`, `ready`, `stopping`. */
@@ -28,6 +44,9 @@ export interface Status extends TunnelsReport {
   readonly startedAt: string
   readonly store: { readonly description: string; readonly isReachable: boolean }
   readonly backend: { readonly type: string; readonly port: number }
+  /** Device, queues and offloads of the first tunnel; those of all are in `tunnels`. */
+  readonly device: TunnelStatus['device']
+  /** Networks of both families, joined by a comma. */
   readonly network: string
   readonly lease: {
     readonly subnet: string
@@ -36,7 +55,15 @@ export interface Status extends TunnelsReport {
     readonly expiresAt: string | null
   }
   readonly peers: readonly PeerStatus[]
+  /** Peer routes in all forwarding tables. */
+  readonly routes: number
   readonly skippedKeys: number
+  /** Of all tunnels, added up. */
+  readonly counters: CountersReport
+  readonly queues: TunnelStatus['queues']
+  readonly offloads: TunnelStatus['offloads']
+  /** Every tunnel for itself. */
+  readonly tunnels: readonly TunnelStatus[]
 }
 
 /** Path of the control socket of the instance that a subnet file names. */

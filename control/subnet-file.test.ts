@@ -27,11 +27,6 @@ const DUAL: SubnetFile = {
   subnet: { ...V4.subnet, v6: parsePrefix6('fc00:0:0:1::/64')! },
   ipMasq: true,
 }
-const SIX: SubnetFile = {
-  ...DUAL,
-  network: null,
-  subnet: { v4: null, v6: parsePrefix6('fc00:0:0:1::/64')! },
-}
 const V4_TEXT =
   'FLANNEL_NETWORK=10.5.0.0/16\nFLANNEL_SUBNET=10.5.72.1/24\nFLANNEL_MTU=1472\nFLANNEL_IPMASQ=false\n'
 
@@ -43,12 +38,6 @@ t.test('text', (t) => {
       'FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET=fc00:0:0:1::1/64\n' +
       'FLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n',
   )
-  t.equal(
-    formatSubnetFile(SIX),
-    'FLANNEL_IPV6_NETWORK=fc00::/48\nFLANNEL_IPV6_SUBNET=fc00:0:0:1::1/64\n' +
-      'FLANNEL_MTU=1472\nFLANNEL_IPMASQ=true\n',
-  )
-  t.same(parsePreviousSubnet(formatSubnetFile(SIX)), SIX.subnet)
   t.end()
 })
 
@@ -145,6 +134,8 @@ const REMEMBERED: readonly [string, string, string | null][] = [
     '10.5.1.0/24',
   ],
   ['bad IPv6', 'FLANNEL_SUBNET=10.5.1.1/24\nFLANNEL_IPV6_SUBNET=x', '10.5.1.0/24'],
+  ['IPv6 alone', 'FLANNEL_IPV6_SUBNET=fc00:0:0:1::1/64', 'fc00:0:0:1::/64'],
+  ['two of IPv6 alone', 'FLANNEL_IPV6_SUBNET=fc00::/64,fc01::/64', null],
   ['none valid', 'FLANNEL_SUBNET=bogus', null],
   ['empty value', 'FLANNEL_SUBNET=', null],
   ['commented out', 'FLANNEL_SUBNET=#10.5.1.1/24', null],

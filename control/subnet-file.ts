@@ -9,7 +9,7 @@
 import { randomBytes } from 'node:crypto'
 import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
 import { basename, dirname, join } from 'node:path'
-import type { LeaseSubnet } from './lease.js'
+import { NO_IPV4, type LeaseSubnet } from './lease.js'
 import {
   formatAddr4,
   formatAddr6,
@@ -22,7 +22,7 @@ import {
 } from './prefix.js'
 
 export interface SubnetFile {
-  /** Null in an IPv6-only network. */
+  /** Null in networks of IPv6 alone. */
   readonly network: Prefix4 | null
   /** Null unless the network has IPv6. */
   readonly ipv6Network: Prefix6 | null
@@ -37,8 +37,12 @@ export function formatSubnetFile(file: SubnetFile): string {
   const { network, ipv6Network, subnet, mtu, ipMasq } = file
   const { v4, v6 } = subnet
   const lines: string[] = []
-  if (network !== null) lines.push(`FLANNEL_NETWORK=${formatPrefix4(network)}`)
-  if (v4 !== null) lines.push(`FLANNEL_SUBNET=${formatAddr4(v4.addr + 1)}/${v4.len}`)
+  if (network !== null) {
+    lines.push(
+      `FLANNEL_NETWORK=${formatPrefix4(network)}`,
+      `FLANNEL_SUBNET=${formatAddr4(v4.addr + 1)}/${v4.len}`,
+    )
+  }
   if (ipv6Network !== null) lines.push(`FLANNEL_IPV6_NETWORK=${formatPrefix6(ipv6Network)}`)
   if (v6 !== null) lines.push(`FLANNEL_IPV6_SUBNET=${formatAddr6(v6.addr + 1n)}/${v6.len}`)
   lines.push(`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${ipMasq}`)
@@ -125,17 +129,13 @@ export async function readPreviousSubnet(path: string): Promise<LeaseSubnet | nu
   }
 }
 
-/** The subnet that a file's text remembers; a family with several subnets, or none, is left out. */
+/** The subnet that a file's text remembers; null unless it names exactly one of either family, or of both. */
 export function parsePreviousSubnet(text: string): LeaseSubnet | null {
   const values = parseEnvFile(text)
-  const v4 = onlyOne(parseSubnetList(values.get('FLANNEL_SUBNET') ?? '', parsePrefix4))
-  const v6 = onlyOne(parseSubnetList(values.get('FLANNEL_IPV6_SUBNET') ?? '', parsePrefix6))
-  if (v4 !== null) return { v4, v6 }
-  return v6 === null ? null : { v4, v6 }
-}
-
-function onlyOne<P>(list: readonly P[]): P | null {
-  return list.length === 1 ? (list[0] ?? null) : null
+  const v4 = parseSubnetList(values.get('FLANNEL_SUBNET') ?? '', parsePrefix4)
+  const v6 = parseSubnetList(values.get('FLANNEL_IPV6_SUBNET') ?? '', parsePrefix6)
+  if (v4.length > 1 || (v4.length === 0 && v6.length !== 1)) return null
+  return { v4: v4[0] ?? NO_IPV4, v6: v6.length === 1 ? (v6[0] ?? null) : null }
 }
 
 /** The valid prefixes of a comma list, host bits cleared; the others are skipped. */

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util'
 import fc from 'fast-check'
 import t from 'tap'
 import { prefix4, prefix6 } from './prefix.js'
+import { formatSubnet } from './lease.js'
 import { formatSubnetKey, parseSubnetKey } from './subnet-key.js'
 
 t.test('IPv4 key, both ways', (t) => {
@@ -18,13 +19,6 @@ t.test('dual-stack key, both ways', (t) => {
     v6: { addr: 0xfd00_0012_0013n << 80n, len: 56 },
   })
   t.equal(formatSubnetKey(subnet!), '10.12.13.0-24&fd00:12:13::-56')
-  t.end()
-})
-
-t.test('IPv6-only key, both ways', (t) => {
-  const subnet = parseSubnetKey('0.0.0.0-0&fd00:12:13::-56')
-  t.same(subnet, { v4: null, v6: { addr: 0xfd00_0012_0013n << 80n, len: 56 } })
-  t.equal(formatSubnetKey(subnet!), '0.0.0.0-0&fd00:12:13::-56')
   t.end()
 })
 
@@ -55,9 +49,8 @@ const INVALID = [
   ['/128', '10.12.13.0-24&fd00::1-128'],
   ['/0', '0.0.0.0-0'],
   ['IPv6 /0', '10.12.13.0-24&::-0'],
-  ['IPv4 /0 with an address', '10.0.0.0-0&fd00:12:13::-56'],
-  ['/32 beside IPv6', '0.0.0.0-32&fd00:12:13::-56'],
-  ['IPv6-only /0', '0.0.0.0-0&::-0'],
+  ['IPv6 alone, with IPv4 bits', '10.0.0.0-0&fd00:12:13::-56'],
+  ['IPv6 alone, /0', '0.0.0.0-0&::-0'],
   // Forms that would be written back under another key.
   ['host bits', '10.12.13.1-24'],
   ['leading zero', '10.12.13.0-024'],
@@ -70,6 +63,12 @@ const INVALID = [
   ['empty segment', '10.12.13.0-24/'],
   ['newline behind', '10.12.13.0-24\n'],
 ] as const
+
+t.test('a network of IPv6 alone', async (t) => {
+  const subnet = parseSubnetKey('0.0.0.0-0&fd00:12:13::-56')
+  t.equal(subnet && formatSubnet(subnet), 'fd00:12:13::/56')
+  t.equal(subnet && formatSubnetKey(subnet), '0.0.0.0-0&fd00:12:13::-56')
+})
 
 t.test('refuses', (t) => {
   for (const [name, key] of INVALID) t.equal(parseSubnetKey(key), null, name)

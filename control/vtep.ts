@@ -1,28 +1,29 @@
 /**
- * What a `vxlan` lease says of its host's tunnel endpoint (VTEP): `{"VNI":1,"VtepMAC":"c6:d2:…"}`,
- * in BackendData for IPv4 and in BackendV6Data for IPv6.
+ * What a `vxlan` lease says of its host's tunnel endpoint (VTEP): `{"VNI":1,"VtepMAC":"c6:d2:…"}`.
  * Readers use the MAC address alone, since daemons before 0.14 wrote no VNI (flannel behaviour,
  * backend/vxlan).
  */
 import { isStation, parseMac, type Mac } from '../dataplane/index.js'
-import type { Family } from './host/preferred-address.js'
 import { fieldsOf } from './json-object.js'
-import { hostOf, type Lease, type LeaseAttrs } from './lease.js'
+import { isSameHost, type Lease, type LeaseAttrs } from './lease.js'
 
 /** BackendType of `vxlan` leases. */
 export const VXLAN_TYPE = 'vxlan'
 
-/** The MAC address of a lease's VTEP for an inner family, or why it has none that frames can be sent to. */
+/**
+ * The MAC address of a lease's VTEP, or why it has none that frames can be sent to.
+ * @param family  IP version of what the tunnel carries: that of IPv6 has a VTEP of its own
+ */
 export function vtepOf(
   attrs: LeaseAttrs,
-  inner: Family,
+  family: 4 | 6,
 ): { readonly mac: Mac } | { readonly fault: string } {
   if (attrs.backendType !== VXLAN_TYPE) {
     const type = attrs.backendType === '' ? 'none, as of udp' : JSON.stringify(attrs.backendType)
     return { fault: `its backend type is ${type}, not "${VXLAN_TYPE}"` }
   }
-  const [name, data] =
-    inner === 'ipv4' ? ['BackendData', attrs.backendData] : ['BackendV6Data', attrs.backendV6Data]
+  const [data, name] =
+    family === 4 ? [attrs.backendData, 'BackendData'] : [attrs.backendV6Data, 'BackendV6Data']
   const text = fieldsOf(data)?.get('vtepmac')
   if (typeof text !== 'string') return { fault: `its ${name} have no VtepMAC` }
   const mac = parseMac(text)
@@ -31,14 +32,14 @@ export function vtepOf(
     : { fault: `its VtepMAC ${JSON.stringify(text)} is no MAC address of a host` }
 }
 
-/**
- * The MAC address that this host published last time for an inner family: its peers still know it.
- * @param host  as {@link hostOf} names it
- * @returns     null = none
- */
-export function previousMac(leases: readonly Lease[], host: string, inner: Family): Mac | null {
-  const own = leases.find(({ attrs }) => hostOf(attrs) === host)
+/** The MAC address that this host published last time, null = none: its peers still know it. */
+export function previousMac(
+  leases: readonly Lease[],
+  addresses: Pick<LeaseAttrs, 'publicIP' | 'publicIPv6'>,
+  family: 4 | 6,
+): Mac | null {
+  const own = leases.find(({ attrs }) => isSameHost(attrs, addresses))
   if (own === undefined) return null
-  const vtep = vtepOf(own.attrs, inner)
+  const vtep = vtepOf(own.attrs, family)
   return 'mac' in vtep ? vtep.mac : null
 }

@@ -92,7 +92,8 @@ export class Dataplane {
   private readonly fds: number[] = []
   private readonly busyPollUs: number
   private readonly table: RouteTable
-  private readonly counters: readonly Counters[]
+  /** Those of each engine. */
+  readonly counters: readonly Counters[]
   private readonly overflow: OverflowMeter
   private readonly control = new SharedArrayBuffer(4)
   private exited: Promise<unknown> = Promise.resolve()

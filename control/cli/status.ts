@@ -4,9 +4,9 @@
 import { parseArgs } from 'node:util'
 import type { OffloadReport } from '../../dataplane/index.js'
 import { isHeddleError } from '../errors.js'
-import { DEFAULT_SUBNET_FILE } from '../options.js'
 import { NO_PUBLIC_IP } from '../lease.js'
-import { readStatus, type PeerStatus, type Status } from '../status.js'
+import { DEFAULT_SUBNET_FILE } from '../options.js'
+import { readStatus, type PeerStatus, type Status, type TunnelStatus } from '../status.js'
 import type { CommandIo } from './heddle.js'
 
 const USAGE = `usage: heddle status [--subnet-file FILE] [--json]
@@ -48,22 +48,48 @@ export async function status(argv: readonly string[], io: CommandIo): Promise<nu
 
 /** The status as lines of text; verdicts that never occurred are left out. */
 export function formatStatus(s: Status): string {
+  const { publicIP, publicIPv6 } = s.lease
+  const isPlain = s.tunnels.every(({ inner, outer }) => `${inner.join()} ${outer}` === 'ipv4 ipv4')
   const lines = [
     `heddled ${s.version}  pid ${String(s.pid)}  ${s.state} since ${s.startedAt}`,
     `store     ${s.store.description}  ${s.store.isReachable ? 'reachable' : 'NOT REACHABLE'}`,
     `network   ${s.network}  backend ${s.backend.type}, port ${String(s.backend.port)}`,
-    `lease     ${s.lease.subnet}  as ${hosts(s.lease)}  ${expiry(s.lease.expiresAt)}`,
-    ...s.tunnels.map(
-      (tunnel) =>
-        `device    ${tunnel.device}  mtu ${String(tunnel.mtu)}  carries ${tunnel.carries.join(', ')}  from ${tunnel.address}  receive buffer ${String(tunnel.receiveBuffer)} bytes`,
-    ),
+    `lease     ${s.lease.subnet}  as ${hostName({ publicIP, publicIPv6 })}  ${expiry(s.lease.expiresAt)}`,
+    ...(isPlain
+      ? [formatDevice(s)]
+      : s.tunnels.map((tunnel) => formatDevice(tunnel) + carries(tunnel))),
     `routes    ${String(s.routes)}${s.skippedKeys > 0 ? `  (${String(s.skippedKeys)} keys of the store skipped as unreadable)` : ''}`,
     '',
     ...table([
       ['PEER SUBNET', 'HOST', 'KNOWN FOR', 'LEASE'],
-      ...s.peers.map((p) => [p.subnet, hosts(p), duration(p.ageSeconds), expiry(p.expiresAt)]),
+      ...s.peers.map((p) => [p.subnet, hostName(p), duration(p.ageSeconds), expiry(p.expiresAt)]),
     ]),
   ]
+  if (s.tunnels.length > 1) {
+    for (const tunnel of s.tunnels) lines.push('', `--- ${tunnel.device.name}`, ...traffic(tunnel))
+  } else {
+    lines.push(...traffic(s))
+  }
+  return lines.join('\n') + '\n'
+}
+
+function formatDevice({ device }: Pick<TunnelStatus, 'device'>): string {
+  return `device    ${device.name}  mtu ${String(device.mtu)}  receive buffer ${String(device.receiveBuffer)} bytes`
+}
+
+function carries({ inner, outer }: TunnelStatus): string {
+  return `  carries ${inner.join(' and ')} in ${outer}`
+}
+
+/** Addresses of a host: of either family, or of both. */
+function hostName({ publicIP, publicIPv6 }: Pick<PeerStatus, 'publicIP' | 'publicIPv6'>): string {
+  const v4 = publicIP === NO_PUBLIC_IP ? [] : [publicIP]
+  return [...v4, ...(publicIPv6 === null ? [] : [publicIPv6])].join(',')
+}
+
+/** Counters, engines and offloads. */
+function traffic(s: Pick<TunnelStatus, 'counters' | 'queues' | 'offloads'>): string[] {
+  const lines: string[] = []
   for (const direction of ['egress', 'ingress'] as const) {
     const report = s.counters[direction]
     lines.push('', `${direction}: ${String(report.read)} packets read`)
@@ -94,7 +120,7 @@ export function formatStatus(s: Status): string {
     ([name]) => !name.endsWith('_read') && !shown.has(name),
   )
   lines.push('', ...table(gauges.map(([name, n]) => [name, String(n)])))
-  return lines.join('\n') + '\n'
+  return lines
 }
 
 /** Name, state, what is used or why it is not, and the counts that are not 0. */
@@ -107,12 +133,6 @@ function offloadRow({ name, state, detail, since, counters }: OffloadReport): st
     since === null ? why : `${why}, ${since}`,
     counts.map(([count, n]) => `${count} ${String(n)}`).join('  '),
   ]
-}
-
-/** The public addresses of a host. */
-function hosts({ publicIP, publicIPv6 }: Pick<PeerStatus, 'publicIP' | 'publicIPv6'>): string {
-  if (publicIPv6 === null) return publicIP
-  return publicIP === NO_PUBLIC_IP ? publicIPv6 : `${publicIP},${publicIPv6}`
 }
 
 function expiry(at: string | null): string {

@@ -184,10 +184,10 @@ t.test('leases in etcd', { skip }, async (t) => {
     t.match(b2, /^10\.8\./)
     await a.untilPeers(h1, [a2])
     await b.untilPeers(h1, [b2])
-    t.same(
-      [(await a.status(h1)).tunnels[0]?.device, (await b.status(h1)).tunnels[0]?.device].sort(),
-      ['flannel0', 'flannel1'],
-    )
+    t.same([(await a.status(h1)).device.name, (await b.status(h1)).device.name].sort(), [
+      'flannel0',
+      'flannel1',
+    ])
     const ping = async (subnet: string) =>
       (await h1.run('ping', ['-c1', '-W5', baseOf(subnet)])).code
     t.same([await ping(a2), await ping(b2)], [0, 0])

@@ -25,8 +25,8 @@ for (const mtu of [9000, 576]) {
     const [h1, h2] = [overlay.host(1), overlay.host(2)]
     const [p1, p2] = [await overlay.addPod(h1), await overlay.addPod(h2)]
     t.equal((await h1.subnetEnv()).mtu, mtu - OVERHEAD)
-    const { tunnels } = await overlay.status(h1)
-    t.equal(tunnels[0]?.mtu, mtu - OVERHEAD)
+    const { device } = await overlay.status(h1)
+    t.equal(device.mtu, mtu - OVERHEAD)
     for (const [from, to] of [
       [p1, p2],
       [p2, p1],

@@ -32,10 +32,10 @@ export interface OverlayOptions {
   readonly hosts: number
   /** The first so many hosts get a daemon at once; default all. */
   readonly daemons?: number
+  /** Whether the underlay has IPv6 as well, default false. */
+  readonly ipv6?: boolean
   /** MTU of the underlay, bytes; default 1500. */
   readonly mtu?: number
-  /** Whether the underlay has IPv6 beside IPv4, default false. */
-  readonly ipv6?: boolean
   /** `file`: a directory; `etcd`: a real server in the switch namespace. */
   readonly store: 'file' | 'etcd'
   /** Members of the network configuration beside its backend; default {@link NETWORK} alone. */
@@ -157,7 +157,7 @@ export async function createOverlay(t: Test, options: OverlayOptions): Promise<O
   })
   if (options.store === 'etcd') await lab.startEtcd()
   await overlay.configure({
-    Network: NETWORK,
+    ...(options.network?.['EnableIPv4'] === false ? {} : { Network: NETWORK }),
     ...options.network,
     Backend: { Type: 'udp', ...options.backend },
   })

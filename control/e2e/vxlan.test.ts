@@ -70,11 +70,8 @@ t.test('two daemons', { skip }, async (t) => {
     t.equal(link.mtu, 1450)
     t.match(link.addr_info, [{ local: base, prefixlen: 32 }])
     t.match((await h1.run('ip', ['route', 'show', 'dev', 'flannel.1'])).stdout, /^10\.5\.0\.0\/16 /)
-    const { backend, tunnels } = await overlay.status(h1)
-    t.match(
-      { backend, tunnels },
-      { backend: { type: 'vxlan', port: 8472 }, tunnels: [{ mtu: 1450 }] },
-    )
+    const { backend, device } = await overlay.status(h1)
+    t.match({ backend, device }, { backend: { type: 'vxlan', port: 8472 }, device: { mtu: 1450 } })
   })
 
   await t.test('the lease names a MAC, which a restart keeps (F48)', async (t) => {
@@ -139,13 +136,7 @@ async function programKernel(overlay: Overlay, host: Host, peer: Host): Promise<
     `${PREFIX}/subnets/${own}-24`,
     `{"PublicIP":"${host.address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"${KERNEL_MAC}"}}`,
   )
-  await host.addBridge({
-    network: '10.5.0.0/16',
-    gateway: '10.5.250.1',
-    prefixLen: 24,
-    mtu: 1450,
-    ipv6: null,
-  })
+  await host.addBridge({ network: '10.5.0.0/16', gateway: '10.5.250.1', prefixLen: 24, mtu: 1450 })
   return host.addPod()
 }
 

@@ -6,9 +6,8 @@
  */
 import { execFile } from 'node:child_process'
 import { HeddleError } from '../errors.js'
-import { formatPrefix6, parsePrefix6 } from '../prefix.js'
 import type { AddressInfo, RouteInfo } from './interface.js'
-import { difference, type Change, type Conflict, type HostState } from './state.js'
+import { difference, type Change, type Conflict, type HostState, type LinkState } from './state.js'
 
 /** A device name as the kernel accepts it: no slash, no white space, at most 15 bytes. */
 const DEVICE_NAME = /^[^\s/]{1,15}$/
@@ -47,15 +46,6 @@ async function readJson<T>(args: readonly string[]): Promise<T[]> {
   return text.trim() === '' ? [] : (JSON.parse(text) as T[])
 }
 
-/** One interface of `ip -json -details link`: the members that are read here. */
-interface LinkInfo {
-  readonly ifname: string
-  readonly flags: readonly string[]
-  readonly mtu: number
-  /** How link-local IPv6 addresses come about; absent where the kernel has no IPv6. */
-  readonly inet6_addr_gen_mode?: string
-}
-
 /** Every interface with its addresses, as `ip -json address` tells. */
 export function readAddresses(): Promise<AddressInfo[]> {
   return readJson<AddressInfo>(['address', 'show'])
@@ -66,48 +56,50 @@ export function readRoutes(family: 4 | 6): Promise<RouteInfo[]> {
   return readJson<RouteInfo>([family === 4 ? '-4' : '-6', 'route', 'show', 'table', 'main'])
 }
 
-/** What the kernel holds of the kinds of state that we manage. */
-export async function readHostState(): Promise<HostState> {
-  const [links, interfaces, routes4, routes6] = await Promise.all([
-    readJson<LinkInfo>(['-details', 'link', 'show']),
+/** What `ip -json -details link` tells of a device's IPv6: how its link-local address is made. */
+interface LinkDetails {
+  readonly ifname: string
+  /** `none` = there is none. */
+  readonly inet6_addr_gen_mode?: string
+}
+
+/** What the kernel holds of the kinds of state that we manage. @param hasIpv6  what is of IPv6 alone as well */
+export async function readHostState(hasIpv6: boolean): Promise<HostState> {
+  const [interfaces, routes4, routes6, details] = await Promise.all([
     readAddresses(),
     readRoutes(4),
-    // A kernel without IPv6 has none.
-    readRoutes(6).catch(() => []),
+    hasIpv6 ? readRoutes(6) : [],
+    hasIpv6 ? readJson<LinkDetails>(['-details', 'link', 'show']) : [],
   ])
+  const modes = new Map(details.map((link) => [link.ifname, link.inet6_addr_gen_mode]))
   return {
-    links: links.map((i) => ({
+    links: interfaces.map((i) => ({
       name: i.ifname,
       mtu: i.mtu,
       isUp: i.flags.includes('UP'),
-      hasLinkLocal: (i.inet6_addr_gen_mode ?? 'none') !== 'none',
+      ...(hasIpv6 ? { hasLinkLocal: modes.get(i.ifname) !== 'none' } : {}),
     })),
     addresses: interfaces.flatMap((i) =>
       i.addr_info
-        .filter((a) => a.local !== undefined)
-        .map((a) => ({
-          device: i.ifname,
-          address: canonical(`${String(a.local)}/${String(a.prefixlen)}`),
-        })),
+        .filter((a) => a.local !== undefined && !a.local.startsWith('fe80:'))
+        .map((a) => ({ device: i.ifname, address: `${String(a.local)}/${String(a.prefixlen)}` })),
     ),
     routes: [
-      ...routes4.map((r) => ({ destination: withLength(r.dst, '0.0.0.0/0', 32), device: r.dev })),
-      ...routes6.map((r) => ({ destination: withLength(r.dst, '::/0', 128), device: r.dev })),
-    ].flatMap(({ destination, device }) => (device === undefined ? [] : { destination, device })),
+      ...routes4.map((r) => ({ destination: withLength(r.dst, 4), device: r.dev ?? '' })),
+      ...routes6.map((r) => ({ destination: withLength(r.dst, 6), device: r.dev ?? '' })),
+    ].filter(({ device }) => device !== ''),
   }
 }
 
-/** `ip` writes a host route without its length and that to everywhere as `default`. */
-function withLength(destination: string, everywhere: string, len: number): string {
-  if (destination === 'default') return everywhere
-  return canonical(destination.includes('/') ? destination : `${destination}/${String(len)}`)
+/** `ip` writes a host route without its length and 0.0.0.0/0 and ::/0 as `default`. */
+function withLength(destination: string, family: 4 | 6): string {
+  if (destination === 'default') return family === 4 ? '0.0.0.0/0' : '::/0'
+  return destination.includes('/') ? destination : `${destination}/${family === 4 ? '32' : '128'}`
 }
 
-/** The C library has a form of its own for some IPv6 addresses (`::192.0.2.1`). */
-function canonical(prefix: string): string {
-  const [address = '', len = ''] = prefix.split('/')
-  const whole = parsePrefix6(`${address}/128`)
-  return whole === null ? prefix : `${formatPrefix6(whole).slice(0, -'/128'.length)}/${len}`
+/** Whether text is of an IPv6 address or prefix. */
+function isText6(text: string): boolean {
+  return text.includes(':')
 }
 
 /**
@@ -118,31 +110,37 @@ function canonical(prefix: string): string {
 export async function reconcile(
   desired: HostState,
 ): Promise<{ changes: readonly Change[]; conflicts: readonly Conflict[] }> {
-  const { changes, conflicts } = difference(desired, await readHostState())
+  const hasIpv6 = desired.routes.some(({ destination }) => isText6(destination))
+  const { changes, conflicts } = difference(desired, await readHostState(hasIpv6))
   if (changes.length > 0) {
     await runIp(['-batch', '-'], changes.map(batchLine).join('\n') + '\n')
   }
   return { changes, conflicts }
 }
 
-/** One line for `ip -batch`. */
+/** Lines for `ip -batch`. */
 function batchLine(change: Change): string {
   switch (change.kind) {
-    case 'link-quiet':
-      return `link set dev ${checked(change.link.name)} addrgenmode none`
     case 'address-add':
-      return `address add ${change.address.address} dev ${checked(change.address.device)}${isIpv6(change.address.address) ? ' nodad' : ''}`
+      // Nobody else can have the address, on a link without neighbours: it need not be asked about.
+      return `address add ${change.address.address} dev ${checked(change.address.device)}${isText6(change.address.address) ? ' nodad' : ''}`
     case 'address-remove':
       return `address del ${change.address.address} dev ${checked(change.address.device)}`
     case 'link-set':
-      return `link set dev ${checked(change.link.name)} mtu ${String(change.link.mtu)} ${change.link.isUp ? 'up' : 'down'}`
+      return linkLines(change.link)
     case 'route-add':
-      return `route add ${change.route.destination} dev ${checked(change.route.device)}${isIpv6(change.route.destination) ? '' : ' scope global'}`
+      return `route add ${change.route.destination} dev ${checked(change.route.device)}${isText6(change.route.destination) ? '' : ' scope global'}`
   }
 }
 
-function isIpv6(prefix: string): boolean {
-  return prefix.includes(':')
+/** The MTU first: a device of less than 1280 bytes has no IPv6 that could be set. */
+function linkLines({ name, mtu, isUp, hasLinkLocal }: LinkState): string {
+  const set = `link set dev ${checked(name)}`
+  return [
+    `${set} mtu ${String(mtu)}`,
+    ...(hasLinkLocal === false ? [`${set} addrgenmode none`] : []),
+    `${set} ${isUp ? 'up' : 'down'}`,
+  ].join('\n')
 }
 
 function checked(name: string): string {

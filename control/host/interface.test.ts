@@ -32,20 +32,16 @@ const ROUTES: readonly RouteInfo[] = [
 ]
 
 const ROUTES6: readonly RouteInfo[] = [
-  { dst: 'default', dev: 'eth0' },
-  { dst: 'default', dev: 'eth1' },
+  { dst: 'fd00::/64', dev: 'bare' },
+  { dst: 'default', dev: 'bare' },
 ]
-const FOUR = { ipv4: 'required', ipv6: 'unused' } as const
-const SIX = { ipv4: 'unused', ipv6: 'required' } as const
-const BOTH = { ipv4: 'required', ipv6: 'required' } as const
-const MAYBE4 = { ipv4: 'optional', ipv6: 'required' } as const
 
 function choose(over: Partial<Parameters<typeof chooseInterface>[0]>) {
   return chooseInterface({
     interfaces: INTERFACES,
-    routes4: ROUTES,
+    routes: ROUTES,
     routes6: ROUTES6,
-    needs: FOUR,
+    needs: { ipv4: 'required', ipv6: 'unused' },
     ifaces: [],
     publicIP: null,
     publicIPv6: null,
@@ -54,26 +50,25 @@ function choose(over: Partial<Parameters<typeof chooseInterface>[0]>) {
 }
 
 function text(over: Parameters<typeof choose>[0]): string {
-  const { name, index, mtu, ipv4, ipv6 } = choose(over)
-  const addresses = [ipv4, ipv6].map((has) => has && `${has.local} ${has.external}`)
-  return [name, index, mtu, ...addresses.filter((has) => has !== null)].join(' ')
+  const { name, index, mtu, address, externalAddress } = choose(over)
+  return `${name} ${index} ${mtu} ${address} ${externalAddress}`
 }
 
 const CASES: readonly [string, Parameters<typeof choose>[0], string][] = [
   ['the first default route', {}, 'eth1 3 9000 198.51.100.1 198.51.100.1'],
   [
     'a default route as a prefix',
-    { routes4: [{ dst: '0.0.0.0/0', dev: 'eth0' }] },
+    { routes: [{ dst: '0.0.0.0/0', dev: 'eth0' }] },
     'eth0 2 1500 192.0.2.1 192.0.2.1',
   ],
   [
     'a multipath default route',
-    { routes4: [{ dst: 'default', nexthops: [{}, { dev: 'eth0' }, { dev: 'eth1' }] }] },
+    { routes: [{ dst: 'default', nexthops: [{}, { dev: 'eth0' }, { dev: 'eth1' }] }] },
     'eth0 2 1500 192.0.2.1 192.0.2.1',
   ],
   [
     'a blackhole before it',
-    { routes4: [{ dst: 'default' }, { dst: 'default', dev: 'eth0' }] },
+    { routes: [{ dst: 'default' }, { dst: 'default', dev: 'eth0' }] },
     'eth0 2 1500 192.0.2.1 192.0.2.1',
   ],
   ['--iface by name', { ifaces: ['eth0'] }, 'eth0 2 1500 192.0.2.1 192.0.2.1'],
@@ -90,54 +85,6 @@ const CASES: readonly [string, Parameters<typeof choose>[0], string][] = [
     { publicIP: '203.0.113.5', ifaces: ['eth0'] },
     'eth0 2 1500 192.0.2.1 203.0.113.5',
   ],
-  ['--public-ipv6 without use', { publicIPv6: 'fd00::9' }, 'eth1 3 9000 198.51.100.1 198.51.100.1'],
-  [
-    'IPv6: the first default route whose interface has an address',
-    { needs: SIX, routes6: [{ dst: 'default', dev: 'eth1' }] },
-    'eth1 3 9000 fd00::7 fd00::7',
-  ],
-  ['IPv6: --iface by name', { needs: SIX, ifaces: ['bare'] }, 'bare 4 1500 fd00::9 fd00::9'],
-  [
-    'IPv6: --iface by address',
-    { needs: SIX, ifaces: ['fd00:0::9'] },
-    'bare 4 1500 fd00::9 fd00::9',
-  ],
-  [
-    'IPv6: --public-ipv6 alone chooses',
-    { needs: SIX, publicIPv6: 'fd00::9' },
-    'bare 4 1500 fd00::9 fd00::9',
-  ],
-  [
-    'IPv6: --public-ipv6 with --iface is published only',
-    { needs: SIX, publicIPv6: '2001:db8::9', ifaces: ['eth1'] },
-    'eth1 3 9000 fd00::7 2001:db8::9',
-  ],
-  [
-    'both: an interface with both default routes',
-    { needs: BOTH },
-    'eth1 3 9000 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
-  ],
-  [
-    'both: --iface by IPv4 address takes the interface’s IPv6 address',
-    { needs: BOTH, ifaces: ['198.51.100.1'] },
-    'eth1 3 9000 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
-  ],
-  [
-    'both: --iface by IPv6 address takes the interface’s IPv4 address',
-    { needs: BOTH, ifaces: ['fd00::9', 'fd00::7'] },
-    'eth1 3 9000 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
-  ],
-  [
-    'both: both public addresses',
-    { needs: BOTH, publicIP: '198.51.100.1', publicIPv6: 'fd00::7' },
-    'eth1 3 9000 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
-  ],
-  [
-    'IPv4 optional: there',
-    { needs: MAYBE4, ifaces: ['eth1'] },
-    'eth1 3 9000 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
-  ],
-  ['IPv4 optional: not there', { needs: MAYBE4, ifaces: ['bare'] }, 'bare 4 1500 fd00::9 fd00::9'],
 ]
 
 for (const [name, over, want] of CASES) {
@@ -182,32 +129,7 @@ t.test('preference among the addresses of an interface', (t) => {
   ]
   for (const [name, addresses, want] of cases) {
     const interfaces = [link('eth0', 2, addresses)]
-    t.equal(choose({ interfaces, ifaces: ['eth0'] }).ipv4?.local, want, name)
-  }
-  t.end()
-})
-
-t.test('preference among IPv6 addresses', (t) => {
-  const inet6 = (local: string, more: object = {}) => ({ family: 'inet6', local, ...more })
-  const cases: readonly [string, AddressInfo['addr_info'], string][] = [
-    ['never link-local', [inet6('fe80::1'), inet6('fd00::1')], 'fd00::1'],
-    ['never loopback or multicast', [inet6('::1'), inet6('ff02::1'), inet6('fd00::1')], 'fd00::1'],
-    [
-      'permanent before dynamic',
-      [inet6('fd00::1', { dynamic: true }), inet6('fd00::2')],
-      'fd00::2',
-    ],
-    [
-      'lasting before temporary',
-      [inet6('fd00::1', { dynamic: true, temporary: true }), inet6('fd00::2', { dynamic: true })],
-      'fd00::2',
-    ],
-    ['never deprecated', [inet6('fd00::1', { deprecated: true }), inet6('fd00::2')], 'fd00::2'],
-    ['no IPv4 address', [{ family: 'inet', local: '10.0.0.1' }, inet6('fd00::2')], 'fd00::2'],
-  ]
-  for (const [name, addresses, want] of cases) {
-    const interfaces = [link('eth0', 2, addresses)]
-    t.equal(choose({ interfaces, needs: SIX, ifaces: ['eth0'] }).ipv6?.local, want, name)
+    t.equal(choose({ interfaces, ifaces: ['eth0'] }).address, want, name)
   }
   t.end()
 })
@@ -228,8 +150,8 @@ t.test('notes for the log', (t) => {
 
 t.test('nothing fits: every reason, and what the host has', (t) => {
   const cases: readonly [Parameters<typeof choose>[0], RegExp][] = [
-    [{ routes4: [] }, /no IPv4 default route; name the interface with --iface/],
-    [{ routes4: [{ dst: 'default', dev: 'gone' }] }, /no IPv4 default route/],
+    [{ routes: [] }, /no IPv4 default route; name the interface with --iface/],
+    [{ routes: [{ dst: 'default', dev: 'gone' }] }, /no IPv4 default route/],
     [{ publicIP: '203.0.113.5' }, /no interface has the address 203.0.113.5/],
     [{ publicIP: 'eth0' }, /--public-ip=eth0 is no IPv4 address/],
     [
@@ -237,18 +159,6 @@ t.test('nothing fits: every reason, and what the host has', (t) => {
       /"nope".*203\.0\.113\.1.*bare has no usable IPv4 address.*fd00::9 is an IPv6 address.*lo has no usable/,
     ],
     [{ interfaces: [link('eth0', 2, ['10.0.0.1'], 0)], ifaces: ['eth0'] }, /eth0 has MTU 0/],
-    [{ needs: SIX, routes6: [] }, /no IPv6 default route; name the interface with --iface/],
-    [
-      { needs: SIX, ifaces: ['eth0', '192.0.2.1'] },
-      /eth0 has no usable IPv6.*192\.0\.2\.1 is an IPv4/,
-    ],
-    [{ needs: BOTH, routes6: [] }, /no interface with both an IPv4 and an IPv6 default route/],
-    [{ needs: BOTH, ifaces: ['fd00::9'] }, /bare has no usable IPv4 address/],
-    [
-      { needs: BOTH, publicIP: '192.0.2.1', publicIPv6: 'fd00::7' },
-      /no interface has both addresses, 192\.0\.2\.1 and fd00::7/,
-    ],
-    [{ needs: SIX, publicIPv6: 'eth0' }, /--public-ipv6=eth0 is no IPv6 address/],
     [{ ifaces: ['nope'] }, /This host has: lo \(127\.0\.0\.1, ::1, MTU 65536\); eth0 \(/],
     [{ interfaces: [], ifaces: ['nope'] }, /This host has: no interface/],
     [{ interfaces: [link('x', 1, [])], ifaces: ['x'] }, /x \(no address, MTU 1500\)/],
@@ -257,4 +167,91 @@ t.test('nothing fits: every reason, and what the host has', (t) => {
     t.throws(() => choose(over), { code: 'HEDDLE_INTERFACE', message }, String(message))
   }
   t.end()
+})
+
+/** Interface with the addresses of both families and the published ones. */
+function text6(over: Parameters<typeof choose>[0]): string {
+  const { name, address, externalAddress, address6, externalAddress6 } = choose(over)
+  return [name, address, externalAddress, address6, externalAddress6].map((x) => x ?? '-').join(' ')
+}
+
+const SIX = { ipv4: 'unused', ipv6: 'required' } as const
+const BOTH = { ipv4: 'required', ipv6: 'required' } as const
+const SIX_CASES: readonly [string, Parameters<typeof choose>[0], string][] = [
+  ['the IPv6 default route', { needs: SIX }, 'bare - - fd00::9 fd00::9'],
+  [
+    'both, of the IPv4 default route’s interface',
+    { needs: BOTH },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--iface by IPv6 address, in another form',
+    { needs: BOTH, ifaces: ['fd00:0::7'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--iface by IPv4 address',
+    { needs: BOTH, ifaces: ['198.51.100.1'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--iface that lacks a family, then one that has both',
+    { needs: BOTH, ifaces: ['bare', 'eth0', 'eth1'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    '--public-ipv6 is published',
+    { needs: BOTH, ifaces: ['eth1'], publicIPv6: '2001:DB8::1' },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 2001:db8::1',
+  ],
+  ['--public-ipv6 chooses', { needs: SIX, publicIPv6: 'fd00::7' }, 'eth1 - - fd00::7 fd00::7'],
+  [
+    '--public-ip does not, where IPv4 is not needed',
+    { needs: SIX, publicIP: '192.0.2.1' },
+    'bare - - fd00::9 fd00::9',
+  ],
+  [
+    'IPv4 where there is one',
+    { needs: { ipv4: 'optional', ipv6: 'required' }, ifaces: ['eth1'] },
+    'eth1 198.51.100.1 198.51.100.1 fd00::7 fd00::7',
+  ],
+  [
+    'and where there is none',
+    { needs: { ipv4: 'optional', ipv6: 'required' }, ifaces: ['bare'] },
+    'bare - - fd00::9 fd00::9',
+  ],
+]
+for (const [name, over, want] of SIX_CASES) {
+  t.test(`IPv6: ${name}`, async (t) => {
+    t.equal(text6(over), want)
+  })
+}
+
+t.test('IPv6: the address that is preferred', async (t) => {
+  const row = (local: string, more: object = {}) => ({ family: 'inet6', local, ...more })
+  const rows = [
+    row('fe80::5'),
+    row('fd00::1', { deprecated: true }),
+    row('fd00::2', { tentative: true }),
+    row('fd00::3', { dynamic: true, temporary: true }),
+    row('fd00::4', { dynamic: true }),
+    row('fd00::5'),
+    row('fd00::6'),
+  ]
+  const pick = (from: typeof rows) =>
+    choose({ needs: SIX, ifaces: ['x'], interfaces: [link('x', 9, from)] })
+  t.equal(pick(rows).address6, 'fd00::5', 'permanent, the first')
+  t.equal(pick(rows.slice(0, 5)).address6, 'fd00::4', 'not a temporary one')
+  t.throws(() => pick(rows.slice(0, 3)), /x has no usable IPv6 address/)
+  t.match(pick(rows).notes, ['Using interface with name x and v6 address fd00::5'])
+})
+
+t.test('IPv6: misses name the family', async (t) => {
+  t.throws(() => choose({ needs: BOTH, ifaces: ['eth0'] }), /eth0 has no usable IPv6 address/)
+  t.throws(() => choose({ needs: SIX, routes6: [] }), /no IPv6 default route/)
+  t.throws(() => choose({ needs: SIX, ifaces: ['192.0.2.1'] }), /needs an IPv6 address/)
+  t.throws(
+    () => choose({ needs: SIX, publicIPv6: 'fd00::1::2' }),
+    /--public-ipv6=.* is no IPv6 address/,
+  )
 })

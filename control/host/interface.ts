@@ -1,14 +1,14 @@
 /**
- * Which interface carries the underlay, and which addresses peers are told.
+ * Which interface carries the underlay, and which address peers are told.
  *
  * Pure: works on what `ip -json address` and `ip -json route` listed. Without `--iface` the default
- * route decides, or `--public-ip` (`--public-ipv6` where that is not given), which then has to be an
- * address of this host; with `--iface` each value is tried in order as an address, then as a name, and
- * the public addresses are only published. Same rules as flannel's; evaluated once, at start.
+ * route decides, or `--public-ip` (else `--public-ipv6`) when it is given, which then has to be an address
+ * of this host; with `--iface` each value is tried in order as an address, then as a name, and the
+ * public addresses are only published. Same rules as flannel's; evaluated once, at start. Where both
+ * families are needed they are those of one interface.
  */
 import { HeddleError } from '../errors.js'
 import { formatAddr6, parseAddr4, parseAddr6 } from '../prefix.js'
-import { preferredAddress, type Family } from './preferred-address.js'
 
 /** One interface of `ip -json address`: the members that are read here. */
 export interface AddressInfo {
@@ -21,14 +21,16 @@ export interface AddressInfo {
     readonly family: string
     readonly local?: string
     readonly prefixlen?: number
-    /** Assigned for a limited time (DHCP, router advertisements). */
+    /** Assigned for a limited time (DHCP). */
     readonly dynamic?: boolean
     /** Preferred lifetime is over. */
     readonly deprecated?: boolean
     /** Not the first address of its subnet. */
     readonly secondary?: boolean
-    /** Made up for privacy (RFC 8981). */
+    /** IPv6: made up for privacy (RFC 8981), not yet known to be unique, or known not to be. */
     readonly temporary?: boolean
+    readonly tentative?: boolean
+    readonly dadfailed?: boolean
   }[]
 }
 
@@ -41,15 +43,18 @@ export interface RouteInfo {
   readonly nexthops?: readonly { readonly dev?: string }[]
 }
 
-/** What a backend asks of the interface in one family. */
-export type Need = 'required' | 'optional' | 'unused'
+/** Which addresses of the interface are asked for; `optional` = taken if there is one. */
+export interface AddressNeeds {
+  readonly ipv4: 'required' | 'optional' | 'unused'
+  readonly ipv6: 'required' | 'unused'
+}
 
 export interface InterfaceRequest {
   readonly interfaces: readonly AddressInfo[]
-  /** The main tables in the kernel's order. */
-  readonly routes4: readonly RouteInfo[]
+  /** The main IPv4 table in the kernel's order, and the main IPv6 table. */
+  readonly routes: readonly RouteInfo[]
   readonly routes6: readonly RouteInfo[]
-  readonly needs: { readonly ipv4: Need; readonly ipv6: Need }
+  readonly needs: AddressNeeds
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
   /** Value of --public-ip, null = not given. */
@@ -58,29 +63,29 @@ export interface InterfaceRequest {
   readonly publicIPv6: string | null
 }
 
-/** The interface's address of one family, as text. */
-export interface HostAddress {
-  /** That the underlay socket binds to. */
-  readonly local: string
-  /** That the lease publishes. */
-  readonly external: string
-}
-
 export interface ChosenInterface {
   readonly name: string
   readonly index: number
   /** Bytes. */
   readonly mtu: number
-  /** Null where the family is not used, or optional and not there. */
-  readonly ipv4: HostAddress | null
-  readonly ipv6: HostAddress | null
+  /** Dotted quad: the address that an IPv4 socket of the underlay binds to; null = unused, or there is none. */
+  readonly address: string | null
+  /** Dotted quad: the address published in the lease; null = none. */
+  readonly externalAddress: string | null
+  /** The same of IPv6. */
+  readonly address6: string | null
+  readonly externalAddress6: string | null
   /** What was tried and chosen, for the log. */
   readonly notes: readonly string[]
 }
 
 /** A finding, or why there is none. */
 type Found =
-  | { readonly link: AddressInfo; readonly ipv4: string | null; readonly ipv6: string | null }
+  | {
+      readonly link: AddressInfo
+      readonly address: string | null
+      readonly address6: string | null
+    }
   | { readonly miss: string }
 
 /**
@@ -88,154 +93,189 @@ type Found =
  * @throws HeddleError HEDDLE_INTERFACE with every miss and a list of what the host has
  */
 export function chooseInterface(request: InterfaceRequest): ChosenInterface {
-  const { interfaces, ifaces, needs } = request
+  const { interfaces, publicIP, publicIPv6 } = request
   const notes: string[] = []
-  const [public4, public6] = publicAddresses(request)
-  const own = [public4, public6].filter((address) => address !== null)
-  const searches: (() => Found)[] = []
-  if (ifaces.length > 0) {
-    searches.push(...ifaces.map((value) => () => findByValue(interfaces, [value], needs)))
-  } else if (own.length > 0) {
-    searches.push(() => findByValue(interfaces, own, needs))
-  } else {
-    notes.push('Determining IP address of default interface')
-    searches.push(() => findByDefaultRoute(request))
-  }
-  for (const search of searches) {
-    const found = search()
-    if ('link' in found) return describeChoice(found, public4, public6, notes)
-    notes.push(`Could not find a valid interface: ${found.miss}`)
-  }
-  throw failure(notes.filter((note) => note.startsWith('Could not')).join('; '), interfaces)
-}
-
-/** --public-ip and --public-ipv6, null where not given or of a family that is not used. */
-function publicAddresses(request: InterfaceRequest): [string | null, string | null] {
-  const { interfaces, needs, publicIP, publicIPv6 } = request
   if (publicIP !== null && parseAddr4(publicIP) === null) {
     throw failure(`--public-ip=${publicIP} is no IPv4 address`, interfaces)
   }
   if (publicIPv6 !== null && parseAddr6(publicIPv6) === null) {
     throw failure(`--public-ipv6=${publicIPv6} is no IPv6 address`, interfaces)
   }
-  return [needs.ipv4 === 'unused' ? null : publicIP, needs.ipv6 === 'unused' ? null : publicIPv6]
+  const wanted = request.ifaces.length > 0 ? request.ifaces : publicOf(request)
+  const searches = wanted.map((value) => () => findByValue(request, value))
+  if (wanted.length === 0) {
+    notes.push('Determining IP address of default interface')
+    searches.push(() => findByDefaultRoute(request))
+  }
+  for (const search of searches) {
+    const found = search()
+    if ('link' in found) return describeChoice(found, request, notes)
+    notes.push(`Could not find a valid interface: ${found.miss}`)
+  }
+  throw failure(notes.filter((note) => note.startsWith('Could not')).join('; '), interfaces)
+}
+
+/** The public address that stands for a missing --iface, of a family that is needed. */
+function publicOf({ needs, publicIP, publicIPv6 }: InterfaceRequest): string[] {
+  if (publicIP !== null && needs.ipv4 === 'required') return [publicIP]
+  return publicIPv6 !== null && needs.ipv6 === 'required' ? [publicIPv6] : []
 }
 
 function describeChoice(
-  { link, ipv4, ipv6 }: Extract<Found, { link: AddressInfo }>,
-  public4: string | null,
-  public6: string | null,
-  notes: readonly string[],
+  { link, address, address6 }: Extract<Found, { link: AddressInfo }>,
+  { needs, publicIP, publicIPv6 }: InterfaceRequest,
+  before: readonly string[],
 ): ChosenInterface {
   const { ifname: name, ifindex: index, mtu } = link
-  const locals = [ipv4, ipv6].filter((address) => address !== null)
-  const lines = [`Using interface with name ${name} and address ${locals.join(', ')}`]
-  const publish = (local: string | null, external: string | null): HostAddress | null => {
-    if (local === null) return null
-    lines.push(
-      external === null
-        ? `Defaulting external address to interface address (${local})`
-        : `Using ${external} as external address`,
+  const notes = [...before]
+  if (address !== null) {
+    notes.push(
+      `Using interface with name ${name} and address ${address}`,
+      publicIP === null
+        ? `Defaulting external address to interface address (${address})`
+        : `Using ${publicIP} as external address`,
     )
-    return { local, external: external ?? local }
+  }
+  if (address6 !== null) {
+    notes.push(
+      `Using interface with name ${name} and v6 address ${address6}`,
+      publicIPv6 === null
+        ? `Defaulting external v6 address to interface address (${address6})`
+        : `Using ${publicIPv6} as external v6 address`,
+    )
   }
   return {
     name,
     index,
     mtu,
-    ipv4: publish(ipv4, public4),
-    ipv6: publish(ipv6, public6),
-    notes: [...notes, ...lines],
+    address,
+    externalAddress: needs.ipv4 === 'unused' ? null : (publicIP ?? address),
+    address6,
+    externalAddress6: needs.ipv6 === 'unused' ? null : canonical6(publicIPv6 ?? address6),
+    notes,
   }
 }
 
-/** The interface with these addresses, all of them, or of this name. */
-function findByValue(
-  interfaces: readonly AddressInfo[],
-  values: readonly string[],
-  needs: InterfaceRequest['needs'],
-): Found {
-  const [first = ''] = values
-  if (parseAddr4(first) === null && parseAddr6(first) === null) {
-    const link = interfaces.find((i) => i.ifname === first)
-    return link ? accept(link, needs, []) : { miss: `there is no interface "${first}"` }
+function canonical6(text: string | null): string | null {
+  const addr = text === null ? null : parseAddr6(text)
+  return addr === null ? null : formatAddr6(addr)
+}
+
+function findByValue(request: InterfaceRequest, value: string): Found {
+  const { interfaces, needs } = request
+  if (parseAddr6(value) !== null) {
+    if (needs.ipv6 === 'unused') {
+      return { miss: `${value} is an IPv6 address, the underlay needs an IPv4 address` }
+    }
+    const address6 = canonical6(value)
+    const owner = interfaces.find((i) =>
+      i.addr_info.some((a) => a.family === 'inet6' && canonical6(a.local ?? '') === address6),
+    )
+    return owner
+      ? accept(owner, request, { address6 })
+      : { miss: `no interface has the address ${value}` }
   }
-  const unused = values.find((value) => needs[familyOf(value)] === 'unused')
-  if (unused !== undefined) {
-    const [is, other] = parseAddr4(unused) === null ? ['IPv6', 'IPv4'] : ['IPv4', 'IPv6']
-    return { miss: `${unused} is an ${is} address, the underlay needs an ${other} address` }
+  if (parseAddr4(value) !== null) {
+    if (needs.ipv4 === 'unused') {
+      return { miss: `${value} is an IPv4 address, the underlay needs an IPv6 address` }
+    }
+    const owner = interfaces.find((i) => i.addr_info.some((a) => a.local === value))
+    return owner
+      ? accept(owner, request, { address: value })
+      : { miss: `no interface has the address ${value}` }
   }
-  const owner = interfaces.find((i) =>
-    values.every((value) => i.addr_info.some(({ local }) => isSame(local, value))),
-  )
-  if (owner) return accept(owner, needs, values)
-  return values.length === 1
-    ? { miss: `no interface has the address ${first}` }
-    : { miss: `no interface has both addresses, ${values.join(' and ')}` }
+  const link = interfaces.find((i) => i.ifname === value)
+  return link ? accept(link, request, {}) : { miss: `there is no interface "${value}"` }
 }
 
-function familyOf(address: string): Family {
-  return parseAddr4(address) === null ? 'ipv6' : 'ipv4'
-}
-
-/** As leases publish it. */
-function canonical(address: string): string {
-  const addr = parseAddr6(address)
-  return addr === null ? address : formatAddr6(addr)
-}
-
-function isSame(a: string | undefined, b: string): boolean {
-  if (a === b) return true
-  const addr = parseAddr6(b)
-  return a !== undefined && addr !== null && parseAddr6(a) === addr
-}
-
-/** The first default route's interface; where both families are required, one that has both. */
 function findByDefaultRoute(request: InterfaceRequest): Found {
-  const { interfaces, routes4, routes6, needs } = request
-  const four = needs.ipv4 === 'required' ? defaultDevices(routes4) : null
-  const six = needs.ipv6 === 'required' ? defaultDevices(routes6) : null
-  for (const device of four ?? six ?? []) {
-    const link = interfaces.find((i) => i.ifname === device)
-    if (link && (six === null || six.includes(device))) return accept(link, needs, [])
+  const isV4 = request.needs.ipv4 === 'required'
+  const [routes, any, name] = isV4
+    ? [request.routes, '0.0.0.0/0', 'IPv4']
+    : [request.routes6, '::/0', 'IPv6']
+  for (const route of routes) {
+    if (route.dst !== 'default' && route.dst !== any) continue
+    const device = route.dev ?? route.nexthops?.find((hop) => hop.dev !== undefined)?.dev
+    const link = request.interfaces.find((i) => i.ifname === device)
+    if (link) return accept(link, request, {})
   }
-  const what =
-    four !== null && six !== null
-      ? 'interface with both an IPv4 and an IPv6 default route'
-      : `${four === null ? 'IPv6' : 'IPv4'} default route`
-  return { miss: `there is no ${what}; name the interface with --iface` }
+  return { miss: `there is no ${name} default route; name the interface with --iface` }
 }
 
-/** Devices of the default routes, in order. */
-function defaultDevices(routes: readonly RouteInfo[]): string[] {
-  return routes
-    .filter(({ dst }) => dst === 'default' || dst === '0.0.0.0/0' || dst === '::/0')
-    .flatMap(({ dev, nexthops = [] }) => [{ dev }, ...nexthops])
-    .flatMap(({ dev }) => dev ?? [])
-}
-
-/** @param chosen  addresses of the interface that were asked for */
+/** Takes an interface, with addresses that were asked for or the ones that it prefers. */
 function accept(
   link: AddressInfo,
-  needs: InterfaceRequest['needs'],
-  chosen: readonly string[],
+  { needs }: InterfaceRequest,
+  given: { readonly address?: string; readonly address6?: string | null },
 ): Found {
   if (link.mtu <= 0) return { miss: `interface ${link.ifname} has MTU 0` }
-  const address = (family: Family): string | null => {
-    if (needs[family] === 'unused') return null
-    const value = chosen.find((text) => familyOf(text) === family)
-    return value === undefined ? preferredAddress(link, family) : canonical(value)
+  const address = needs.ipv4 === 'unused' ? null : (given.address ?? preferredAddress(link, rank4))
+  const address6 =
+    needs.ipv6 === 'unused' ? null : (given.address6 ?? preferredAddress(link, rank6))
+  if (needs.ipv4 === 'required' && address === null) {
+    return { miss: `interface ${link.ifname} has no usable IPv4 address` }
   }
-  const found = { ipv4: address('ipv4'), ipv6: address('ipv6') }
-  for (const [family, name] of [
-    ['ipv4', 'IPv4'],
-    ['ipv6', 'IPv6'],
-  ] as const) {
-    if (needs[family] === 'required' && found[family] === null) {
-      return { miss: `interface ${link.ifname} has no usable ${name} address` }
+  if (needs.ipv6 === 'required' && address6 === null) {
+    return {
+      miss: `interface ${link.ifname} has no usable IPv6 address (link-local ones are none)`,
     }
   }
-  return { link, ...found }
+  return { link, address, address6 }
+}
+
+type AddressRow = AddressInfo['addr_info'][number]
+
+/** The address of the lowest rank, the first of equals; null = none has a rank. */
+function preferredAddress(
+  link: AddressInfo,
+  rankOf: (row: AddressRow) => number | null,
+): string | null {
+  let best: { local: string; rank: number } | null = null
+  for (const row of link.addr_info) {
+    const rank = row.deprecated === true ? null : rankOf(row)
+    if (rank !== null && (best === null || rank < best.rank))
+      best = { local: row.local ?? '', rank }
+  }
+  return best?.local ?? null
+}
+
+/** Global before link-local, then permanent before dynamic, then primary. */
+function rank4({ family, local = '', dynamic, secondary }: AddressRow): number | null {
+  const addr = family === 'inet' ? parseAddr4(local) : null
+  if (addr === null || !isUnicast(addr)) return null
+  return (isLinkLocal(addr) ? 4 : 0) + (dynamic === true ? 2 : 0) + (secondary === true ? 1 : 0)
+}
+
+/**
+ * Permanent before dynamic, then no temporary one. Peers cannot send to a link-local address, which
+ * flannel would take: it needs to be told a link.
+ */
+function rank6({
+  family,
+  local = '',
+  dynamic,
+  temporary,
+  tentative,
+  dadfailed,
+}: AddressRow): number | null {
+  const addr = family === 'inet6' ? parseAddr6(local) : null
+  if (addr === null || tentative === true || dadfailed === true || !isReachable6(addr)) return null
+  return (dynamic === true ? 2 : 0) + (temporary === true ? 1 : 0)
+}
+
+/** Neither unspecified nor loopback, multicast or broadcast. */
+function isUnicast(addr: number): boolean {
+  return addr !== 0 && addr >>> 24 !== 127 && addr >>> 28 !== 14 && addr !== 0xffffffff
+}
+
+/** 169.254.0.0/16. Source: RFC 3927 §2.1 */
+function isLinkLocal(addr: number): boolean {
+  return addr >>> 16 === 0xa9fe
+}
+
+/** Neither unspecified, loopback, link-local (fe80::/10) nor multicast (ff00::/8). Source: RFC 4291 §2.4 */
+export function isReachable6(addr: bigint): boolean {
+  return addr > 1n && addr >> 118n !== 0x3fan && addr >> 120n !== 0xffn
 }
 
 function failure(why: string, interfaces: readonly AddressInfo[]): HeddleError {

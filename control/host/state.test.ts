@@ -3,7 +3,7 @@
  */
 import t from 'tap'
 import { parsePrefix4, parsePrefix6 } from '../prefix.js'
-import { desiredForTun, difference, joinStates, type Change, type HostState } from './state.js'
+import { desiredForTun, difference, together, type Change, type HostState } from './state.js'
 
 const desired = desiredForTun(
   'flannel0',
@@ -13,42 +13,16 @@ const desired = desiredForTun(
 )
 
 t.same(desired, {
-  links: [{ name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: false }],
+  links: [{ name: 'flannel0', mtu: 1472, isUp: true }],
   addresses: [{ device: 'flannel0', address: '10.5.72.0/32' }],
   routes: [{ destination: '10.5.0.0/16', device: 'flannel0' }],
-})
-
-t.test('two families on one device, and a device for each', async (t) => {
-  const four = { network: parsePrefix4('10.5.0.0/16')!, subnet: parsePrefix4('10.5.72.0/24')! }
-  const six = { network: parsePrefix6('fd05::/48')!, subnet: parsePrefix6('fd05:0:0:9::/64')! }
-  const both = {
-    addresses: [
-      { device: 'flannel0', address: '10.5.72.0/32' },
-      { device: 'flannel0', address: 'fd05:0:0:9::/128' },
-    ],
-    routes: [
-      { destination: '10.5.0.0/16', device: 'flannel0' },
-      { destination: 'fd05::/48', device: 'flannel0' },
-    ],
-  }
-  t.match(desiredForTun('flannel0', 1472, four, six), both)
-  const joined = joinStates([
-    desiredForTun('flannel.1', 1450, four, null),
-    desiredForTun('flannel-v6.1', 1430, null, six),
-  ])
-  t.match(joined.links, [
-    { name: 'flannel.1', mtu: 1450 },
-    { name: 'flannel-v6.1', mtu: 1430 },
-  ])
-  t.same(joined.addresses[1], { device: 'flannel-v6.1', address: 'fd05:0:0:9::/128' })
-  t.same(joined.routes[1], { destination: 'fd05::/48', device: 'flannel-v6.1' })
 })
 
 /** The host's other state, which must never be touched. */
 const others: HostState = {
   links: [
-    { name: 'lo', mtu: 65536, isUp: true, hasLinkLocal: false },
-    { name: 'eth0', mtu: 1500, isUp: true, hasLinkLocal: false },
+    { name: 'lo', mtu: 65536, isUp: true },
+    { name: 'eth0', mtu: 1500, isUp: true },
   ],
   addresses: [{ device: 'eth0', address: '172.30.0.11/24' }],
   routes: [
@@ -69,11 +43,7 @@ const add: Change = {
   kind: 'address-add',
   address: { device: 'flannel0', address: '10.5.72.0/32' },
 }
-const set: Change = {
-  kind: 'link-set',
-  link: { name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: false },
-}
-const quiet: Change = { ...set, kind: 'link-quiet' }
+const set: Change = { kind: 'link-set', link: { name: 'flannel0', mtu: 1472, isUp: true } }
 const route: Change = {
   kind: 'route-add',
   route: { destination: '10.5.0.0/16', device: 'flannel0' },
@@ -83,25 +53,17 @@ const cases: readonly { name: string; actual: HostState; want: readonly Change[]
   { name: 'everything is there', actual: withOthers(desired), want: [] },
   {
     name: 'a fresh device: link, address, route, in this order',
-    actual: withOthers({
-      links: [{ name: 'flannel0', mtu: 1500, isUp: false, hasLinkLocal: true }],
-    }),
-    want: [quiet, set, add, route],
+    actual: withOthers({ links: [{ name: 'flannel0', mtu: 1500, isUp: false }] }),
+    want: [set, add, route],
   },
   {
     name: 'the link was set down',
-    actual: withOthers({
-      ...desired,
-      links: [{ name: 'flannel0', mtu: 1472, isUp: false, hasLinkLocal: false }],
-    }),
+    actual: withOthers({ ...desired, links: [{ name: 'flannel0', mtu: 1472, isUp: false }] }),
     want: [set],
   },
   {
     name: 'the MTU was changed',
-    actual: withOthers({
-      ...desired,
-      links: [{ name: 'flannel0', mtu: 1400, isUp: true, hasLinkLocal: false }],
-    }),
+    actual: withOthers({ ...desired, links: [{ name: 'flannel0', mtu: 1400, isUp: true }] }),
     want: [set],
   },
   { name: 'the address is gone', actual: withOthers({ ...desired, addresses: [] }), want: [add] },
@@ -128,3 +90,41 @@ t.test("somebody else's route for the network is a conflict, not a change", asyn
     conflicts: [{ wanted: desired.routes[0], found }],
   })
 })
+
+t.test(
+  'IPv6 beside IPv4: a device without a link-local address, both addresses, both routes',
+  async (t) => {
+    const both = desiredForTun(
+      'flannel0',
+      1472,
+      { network: parsePrefix4('10.5.0.0/16')!, subnet: parsePrefix4('10.5.72.0/24')! },
+      { network: parsePrefix6('fd05::/48')!, subnet: parsePrefix6('fd05:0:0:7::/64')! },
+    )
+    t.same(both, {
+      links: [{ name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: false }],
+      addresses: [
+        { device: 'flannel0', address: '10.5.72.0/32' },
+        { device: 'flannel0', address: 'fd05:0:0:7::/128' },
+      ],
+      routes: [
+        { destination: '10.5.0.0/16', device: 'flannel0' },
+        { destination: 'fd05::/48', device: 'flannel0' },
+      ],
+    })
+    const links = [{ name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: true }]
+    t.same(difference(both, withOthers({ ...both, links })).changes, [
+      { kind: 'link-set', link: both.links[0] },
+    ])
+    const four = { ...desired, links: [{ ...desired.links[0]!, hasLinkLocal: true }] }
+    t.same(
+      difference(desired, withOthers(four)).changes,
+      [],
+      'where there is no IPv6 it does not matter',
+    )
+    const six = desiredForTun('flannel-v6.1', 1430, null, {
+      network: parsePrefix6('fd05::/48')!,
+      subnet: parsePrefix6('fd05:0:0:7::/64')!,
+    })
+    t.same(difference(together([desired, six]), withOthers(together([desired, six]))).changes, [])
+  },
+)

@@ -10,18 +10,21 @@ export interface LinkState {
   readonly name: string
   readonly mtu: number
   readonly isUp: boolean
-  /** Whether the kernel gives it an IPv6 link-local address, from which it would look for routers. */
-  readonly hasLinkLocal: boolean
+  /**
+   * Whether the kernel gives the device a link-local IPv6 address, from which it would look for
+   * routers; undefined = it is none of our business.
+   */
+  readonly hasLinkLocal?: boolean
 }
 
 export interface AddressState {
   readonly device: string
-  /** Address with prefix length, as canonical text: `10.5.72.0/32`, `fd00:10:5:1::/128`. */
+  /** Address with prefix length, as text: `10.5.72.0/32`. */
   readonly address: string
 }
 
 export interface RouteState {
-  /** Destination prefix as canonical text, always with its length. */
+  /** Destination prefix as text, always with its length. */
   readonly destination: string
   readonly device: string
 }
@@ -34,7 +37,6 @@ export interface HostState {
 }
 
 export type Change =
-  | { readonly kind: 'link-quiet'; readonly link: LinkState }
   | { readonly kind: 'link-set'; readonly link: LinkState }
   | { readonly kind: 'address-add'; readonly address: AddressState }
   | { readonly kind: 'address-remove'; readonly address: AddressState }
@@ -51,21 +53,21 @@ export interface Difference {
   readonly conflicts: readonly Conflict[]
 }
 
-/** A network and the own subnet in it. */
-export interface OwnPrefixes<P> {
+/** A family that a TUN device carries: the whole network, and this host's part of it. */
+export interface Carried<P> {
   readonly network: P
   readonly subnet: P
 }
 
 /**
- * What a backend on a TUN needs: `<subnet base>/32` and `/128` on the device, its MTU, and the whole
+ * What a backend on a TUN needs: `<subnet base>/32` (`/128`) on the device, its MTU, and the whole
  * Network routed to it (flannel behaviour, backend/udp; its `vxlan` routes subnet by subnet instead).
  */
 export function desiredForTun(
   device: string,
   mtu: number,
-  ipv4: OwnPrefixes<Prefix4> | null,
-  ipv6: OwnPrefixes<Prefix6> | null,
+  ipv4: Carried<Prefix4> | null,
+  ipv6: Carried<Prefix6> | null,
 ): HostState {
   const addresses: AddressState[] = []
   const routes: RouteState[] = []
@@ -77,11 +79,16 @@ export function desiredForTun(
     addresses.push({ device, address: formatPrefix6({ addr: ipv6.subnet.addr, len: 128 }) })
     routes.push({ destination: formatPrefix6(ipv6.network), device })
   }
-  return { links: [{ name: device, mtu, isUp: true, hasLinkLocal: false }], addresses, routes }
+  const link = { name: device, mtu, isUp: true }
+  return {
+    links: [ipv6 === null ? link : { ...link, hasLinkLocal: false }],
+    addresses,
+    routes,
+  }
 }
 
-/** Several states as one. */
-export function joinStates(states: readonly HostState[]): HostState {
+/** Everything that several devices need. */
+export function together(states: readonly HostState[]): HostState {
   return {
     links: states.flatMap(({ links }) => links),
     addresses: states.flatMap(({ addresses }) => addresses),
@@ -91,8 +98,9 @@ export function joinStates(states: readonly HostState[]): HostState {
 
 /**
  * What must change for `actual` to become `desired`, in the order in which the kernel accepts it:
- * links (IPv6 needs an MTU that is large enough), addresses, routes. Only devices that `desired` names
- * are touched; other addresses on them go, since a device of ours has none but ours.
+ * links, addresses, routes; a link before its addresses, since it comes up without the one that the
+ * kernel would make, and since one of less than 1280 bytes takes none of IPv6. Only devices that
+ * `desired` names are touched; other addresses on them go, since a device of ours has none but ours.
  */
 export function difference(desired: HostState, actual: HostState): Difference {
   const changes: Change[] = []
@@ -101,9 +109,7 @@ export function difference(desired: HostState, actual: HostState): Difference {
   const found = new Set(actual.addresses.map(addressKey))
   for (const link of desired.links) {
     const is = actual.links.find((l) => l.name === link.name)
-    // Before it is up, which is when it would get the address.
-    if (is?.hasLinkLocal === true && !link.hasLinkLocal) changes.push({ kind: 'link-quiet', link })
-    if (is?.mtu !== link.mtu || is.isUp !== link.isUp) changes.push({ kind: 'link-set', link })
+    if (is === undefined || !isAs(link, is)) changes.push({ kind: 'link-set', link })
   }
   for (const address of actual.addresses) {
     if (ours.has(address.device) && !wanted.has(addressKey(address)))
@@ -121,6 +127,11 @@ export function difference(desired: HostState, actual: HostState): Difference {
     else conflicts.push({ wanted: route, found: other })
   }
   return { changes, conflicts }
+}
+
+function isAs(wanted: LinkState, is: LinkState): boolean {
+  const isLinkLocalAs = wanted.hasLinkLocal === undefined || wanted.hasLinkLocal === is.hasLinkLocal
+  return is.mtu === wanted.mtu && is.isUp === wanted.isUp && isLinkLocalAs
 }
 
 function addressKey(a: AddressState): string {

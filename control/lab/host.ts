@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url'
 import { HeddleError } from '../errors.js'
 import { Netns } from './netns.js'
 import type { ManagedProcess } from './process.js'
-import { type SubnetEnv, addressAfter, addressAfter6, waitForSubnetEnv } from './subnet-env.js'
+import { type SubnetEnv, addressAfter, waitForSubnetEnv } from './subnet-env.js'
 
 /** The daemon's entry point, beside the folder this file is compiled into. */
 export const HEDDLED = fileURLToPath(new URL('../main.js', import.meta.url))
@@ -21,8 +21,8 @@ export const BRIDGE = 'cni0'
 
 export class Pod extends Netns {
   readonly address: string
-  /** Null unless the network is dual-stack. */
-  readonly address6: string | null
+  /** Empty in a network of IPv4 alone. */
+  readonly address6: string
   /** The bridge's address, which is the pod's default route. */
   readonly gateway: string
   /** Interface of the host that leads to this pod. */
@@ -32,7 +32,7 @@ export class Pod extends Netns {
     netns: string,
     dir: string,
     address: string,
-    address6: string | null,
+    address6: string,
     gateway: string,
     hostIface: string,
   ) {
@@ -49,7 +49,7 @@ export class Host extends Netns {
   readonly name: string
   /** Underlay address, on `eth0`. */
   readonly address: string
-  /** Its IPv6 address there, in a lab with IPv6. */
+  /** The same of IPv6, in a lab that has it. */
   readonly address6: string
   /** Where this host's daemon writes its subnet.env. */
   readonly subnetFile: string
@@ -83,10 +83,8 @@ export class Host extends Netns {
   async addBridge(env: SubnetEnv): Promise<void> {
     await this.ip(
       `link add ${BRIDGE} mtu ${env.mtu} type bridge forward_delay 0`,
-      `address add ${env.gateway}/${env.prefixLen} dev ${BRIDGE}`,
-      ...(env.ipv6 === null
-        ? []
-        : [`address add ${env.ipv6.gateway}/${env.ipv6.prefixLen} dev ${BRIDGE} nodad`]),
+      ...addressOn(BRIDGE, env.gateway, env.prefixLen),
+      ...addressOn(BRIDGE, env.gateway6, env.prefixLen6),
       `link set ${BRIDGE} up`,
     )
     this.#env = env
@@ -99,7 +97,7 @@ export class Host extends Netns {
     const number = this.pods.length + 1
     const iface = `pod${number}`
     const address = addressAfter(env.gateway, number)
-    const address6 = env.ipv6 && addressAfter6(env.ipv6.gateway, number)
+    const address6 = addressAfter(env.gateway6 ?? '', number)
     const netns = `${this.netns}-p${number}`
     const pod = new Pod(netns, join(this.dir, iface), address, address6, env.gateway, iface)
     await pod.create()
@@ -109,16 +107,19 @@ export class Host extends Netns {
       `link set ${iface} master ${BRIDGE} up`,
     )
     await pod.ip(
-      `address add ${address}/${env.prefixLen} dev eth0`,
+      ...addressOn('eth0', address, env.prefixLen),
+      ...addressOn('eth0', address6, env.prefixLen6),
       'link set eth0 up',
-      `route add default via ${env.gateway}`,
-      ...(env.ipv6 === null
-        ? []
-        : [
-            `address add ${String(address6)}/${env.ipv6.prefixLen} dev eth0 nodad`,
-            `route add default via ${env.ipv6.gateway} dev eth0`,
-          ]),
+      ...[env.gateway, env.gateway6].filter(Boolean).map((via) => `route add default via ${via}`),
     )
     return pod
   }
+}
+
+/** The command that gives a device an address, none for no address. */
+function addressOn(device: string, address = '', prefixLen = 0): string[] {
+  if (address === '') return []
+  return [
+    `address add ${address}/${prefixLen} dev ${device}${address.includes(':') ? ' nodad' : ''}`,
+  ]
 }

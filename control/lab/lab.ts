@@ -5,8 +5,6 @@
  *                            br0 172.30.0.254/24 (switch namespace; etcd can run here)
  *   h2 eth0 172.30.0.12/24 ──┘
  *
- * With `ipv6` each has an address in fd30::/64 too: fd30::11, fd30::12, …, and the switch fd30::254.
- *
  * Nothing of it touches the machine's own network. Mount points are shared with the machine, so
  * whatever a daemon writes must go to its host's folder (`--subnet-file`).
  */
@@ -26,15 +24,15 @@ import {
 } from './registry.js'
 
 const SWITCH_ADDRESS = '172.30.0.254'
-const SWITCH_ADDRESS6 = 'fd30::254'
+const SWITCH_ADDRESS6 = 'fd30::fe'
 
 export interface LabOptions {
   /** 1..200, default 2. */
   readonly hosts?: number
+  /** Whether the underlay has IPv6 beside IPv4, `fd30::11` on the first host; default false. */
+  readonly ipv6?: boolean
   /** MTU of the underlay in bytes, default 1500. */
   readonly mtu?: number
-  /** Whether the underlay has IPv6 beside IPv4, default false. */
-  readonly ipv6?: boolean
   /** Folder for logs and state; default a temporary one, deleted with the lab. */
   readonly stateDir?: string
 }
@@ -58,8 +56,9 @@ export class Lab {
     this.etcd = new Etcd(this.switch, SWITCH_ADDRESS)
     this.hosts = Array.from({ length: count }, (_, i) => {
       const name = `h${i + 1}`
-      const [address, address6] = [`172.30.0.${11 + i}`, `fd30::${11 + i}`]
-      return new Host(name, `${this.prefix}-${name}`, join(dir, name), address, address6)
+      const number = 11 + i
+      const addresses = [`172.30.0.${number}`, `fd30::${number}`] as const
+      return new Host(name, `${this.prefix}-${name}`, join(dir, name), ...addresses)
     })
   }
 
@@ -77,7 +76,7 @@ export class Lab {
   }
 
   /** Creates namespaces and links; called once, by {@link createLab}. */
-  async build(mtu: number, ipv6: boolean): Promise<void> {
+  async build(mtu: number): Promise<void> {
     await this.switch.create()
     await this.switch.ip(
       `link add br0 mtu ${mtu} type bridge forward_delay 0`,
@@ -97,11 +96,10 @@ export class Lab {
         `route add default via ${SWITCH_ADDRESS}`,
       )
     }
-    if (ipv6) await this.#addIpv6()
   }
 
-  /** IPv6 on the underlay, usable at once: nobody looks for duplicates. */
-  async #addIpv6(): Promise<void> {
+  /** Gives the underlay IPv6; called once, by {@link createLab}. */
+  async addIpv6(): Promise<void> {
     await this.switch.ip(`address add ${SWITCH_ADDRESS6}/64 dev br0 nodad`)
     for (const host of this.hosts) {
       await host.sysctl({ 'net.ipv6.conf.all.forwarding': 1 })
@@ -158,7 +156,8 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   register(record)
   try {
     const lab = new Lab(record, dir, count)
-    await lab.build(options.mtu ?? 1500, options.ipv6 ?? false)
+    await lab.build(options.mtu ?? 1500)
+    if (options.ipv6 === true) await lab.addIpv6()
     return lab
   } catch (fault) {
     removeLab(record)

@@ -6,21 +6,22 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { HeddleError } from '../errors.js'
 
 export interface SubnetEnv {
-  /** FLANNEL_NETWORK, such as `10.5.0.0/16`. */
+  /** FLANNEL_NETWORK, such as `10.5.0.0/16`; empty in a network of IPv6 alone. */
   readonly network: string
-  /** FLANNEL_SUBNET's address: the bridge's. */
+  /** FLANNEL_SUBNET's address: the bridge's; empty in a network of IPv6 alone. */
   readonly gateway: string
   /** FLANNEL_SUBNET's prefix length. */
   readonly prefixLen: number
+  /** The same of FLANNEL_IPV6_SUBNET; empty, or left out, in a network of IPv4 alone. */
+  readonly gateway6?: string
+  readonly prefixLen6?: number
   /** FLANNEL_MTU, bytes. */
   readonly mtu: number
-  /** The FLANNEL_IPV6_… lines, null = there are none. */
-  readonly ipv6: {
-    readonly network: string
-    readonly gateway: string
-    readonly prefixLen: number
-  } | null
 }
+
+const SUBNET4 = /^(\d+\.\d+\.\d+\.\d+)\/(\d+)$/
+const SUBNET6 = /^([\da-f:]+)\/(\d+)$/
+const NONE = ['', '', '0']
 
 /**
  * @throws HeddleError HEDDLE_CONFIG when a line is missing or makes no sense
@@ -31,25 +32,22 @@ export function parseSubnetEnv(text: string): SubnetEnv {
     if (match?.[1] === undefined) throw new HeddleError('HEDDLE_CONFIG', `subnet.env lacks ${name}`)
     return match[1]
   }
-  const subnet = /^(\d+\.\d+\.\d+\.\d+)\/(\d+)$/.exec(value('FLANNEL_SUBNET'))
+  const has6 = text.includes('FLANNEL_IPV6_SUBNET=')
+  const has4 = !has6 || text.includes('FLANNEL_SUBNET=')
+  const subnet = has4 ? SUBNET4.exec(value('FLANNEL_SUBNET')) : NONE
+  const subnet6 = has6 ? SUBNET6.exec(value('FLANNEL_IPV6_SUBNET')) : NONE
   const mtu = Number(value('FLANNEL_MTU'))
-  if (subnet?.[1] === undefined || !Number.isInteger(mtu)) {
+  if (subnet === null || subnet6 === null || !Number.isInteger(mtu)) {
     throw new HeddleError('HEDDLE_CONFIG', `subnet.env makes no sense:\n${text}`)
   }
   return {
-    network: value('FLANNEL_NETWORK'),
-    gateway: subnet[1],
+    network: has4 ? value('FLANNEL_NETWORK') : '',
+    gateway: subnet[1] ?? '',
     prefixLen: Number(subnet[2]),
+    gateway6: subnet6[1] ?? '',
+    prefixLen6: Number(subnet6[2]),
     mtu,
-    ipv6: parseIpv6(text),
   }
-}
-
-function parseIpv6(text: string): SubnetEnv['ipv6'] {
-  const network = /^FLANNEL_IPV6_NETWORK=(.+)$/m.exec(text)?.[1]
-  const subnet = /^FLANNEL_IPV6_SUBNET=([\da-f:]+)\/(\d+)$/m.exec(text)
-  if (network === undefined || subnet?.[1] === undefined) return null
-  return { network, gateway: subnet[1], prefixLen: Number(subnet[2]) }
 }
 
 /**
@@ -80,14 +78,13 @@ function readIfThere(file: string): string | null {
   }
 }
 
-/** The n-th address after a gateway in dotted form: pods are .2, .3 … where the bridge is .1. */
+/**
+ * The n-th address after a gateway: pods are .2, .3 … where the bridge is .1, and ::2, ::3 … where it
+ * is ::1. Empty after none.
+ */
 export function addressAfter(gateway: string, n: number): string {
+  if (gateway === '') return ''
+  if (gateway.includes(':')) return gateway.replace(/:1$/, `:${(1 + n).toString(16)}`)
   const bits = gateway.split('.').reduce((sum, part) => sum * 256 + Number(part), 0) + n
   return [24, 16, 8, 0].map((shift) => (bits >>> shift) & 0xff).join('.')
-}
-
-/** The n-th address after a gateway that ends in `::1`, up to `::9`. */
-export function addressAfter6(gateway: string, n: number): string {
-  if (!gateway.endsWith('::1') || n > 8) throw new RangeError(`${gateway} + ${n}`)
-  return `${gateway.slice(0, -1)}${1 + n}`
 }
