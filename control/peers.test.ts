@@ -188,12 +188,26 @@ t.test('IPv6: both subnets of a lease, and peers that take none', async (t) => {
   t.match(lines.at(-1), 'it overlaps our own subnet fd05:0:0:9::/64')
 })
 
-t.test(
-  'a lease of IPv6 alone is no peer in a network of IPv4, and takes no route of it',
-  async (t) => {
-    const { peers, calls, lines } = create()
-    peers.apply(changes({ added: [leaseOf('0.0.0.0-0&fd05:0:0:1::-64', '0.0.0.0')] }))
-    t.same(calls, [])
-    t.match(lines, [/ignoring lease fd05:0:0:1::\/64: this network has no subnets of its families/])
-  },
-)
+t.test('leases of IPv6 alone are peers in networks of IPv6 alone, and nowhere else', async (t) => {
+  const [dual, only6] = ['10.5.9.0-24&fd05:0:0:9::-64', '0.0.0.0-0&fd05:0:0:9::-64']
+  const both = { ...UDP, ipv6: true, takesIpv6: () => true }
+  const six = leaseOf('0.0.0.0-0&fd05:0:0:1::-64', '192.0.2.1')
+  for (const [own, tunnel, lease, says] of [
+    ['10.5.9.0-24', UDP, six, /ignoring lease fd05:0:0:1::\/64: it is of an IPv6-only network/],
+    [dual, both, six, /it is of an IPv6-only network, and this one has IPv4/],
+    [only6, { ...both, ipv4: false }, A, /it has IPv4, and this network is IPv6-only/],
+    [only6, { ...both, ipv4: false }, leaseOf(dual.replaceAll('9', '8'), '192.0.2.1'), /has IPv4/],
+  ] as const) {
+    const { peers, calls, lines } = create(tunnel, parseSubnetKey(own)!)
+    peers.apply(changes({ added: [lease] }))
+    peers.apply(changes({ renewed: [lease] }))
+    t.notOk(
+      calls.some((call) => call.startsWith('set')),
+      `${own}: no route`,
+    )
+    t.match(lines, [says], 'one warning')
+  }
+  const { peers, calls } = create({ ...both, ipv4: false }, parseSubnetKey(only6)!)
+  peers.apply(changes({ added: [six] }))
+  t.same(calls, ['set fd05:0:0:1::/64 192.0.2.1:8285'])
+})

@@ -119,14 +119,18 @@ export class Peers {
   /** Why a lease cannot be a peer's, null = it can. */
   private fault({ subnet }: Lease): string | null {
     const { own } = this
+    if (hasIpv4(subnet) !== hasIpv4(own)) {
+      return hasIpv4(own)
+        ? 'it is of an IPv6-only network, and this one has IPv4'
+        : 'it has IPv4, and this network is IPv6-only'
+    }
     if (hasIpv4(subnet) && hasIpv4(own) && overlaps4(subnet.v4, own.v4)) {
       return `it overlaps our own subnet ${formatPrefix4(own.v4)}`
     }
     if (subnet.v6 !== null && own.v6 !== null && overlaps6(subnet.v6, own.v6)) {
       return `it overlaps our own subnet ${formatPrefix6(own.v6)}`
     }
-    const isCarried = this.tunnels.some(({ tunnel }) => carried(tunnel, subnet).length > 0)
-    return isCarried ? null : 'this network has no subnets of its families'
+    return null
   }
 }
 

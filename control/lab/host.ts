@@ -81,6 +81,7 @@ export class Host extends Netns {
 
   /** Creates the bridge from subnet.env. */
   async addBridge(env: SubnetEnv): Promise<void> {
+    if (env.gateway6) await this.skipDuplicateDetection()
     await this.ip(
       `link add ${BRIDGE} mtu ${env.mtu} type bridge forward_delay 0`,
       ...addressOn(BRIDGE, env.gateway, env.prefixLen),
@@ -101,6 +102,7 @@ export class Host extends Netns {
     const netns = `${this.netns}-p${number}`
     const pod = new Pod(netns, join(this.dir, iface), address, address6, env.gateway, iface)
     await pod.create()
+    if (env.gateway6) await pod.skipDuplicateDetection()
     this.pods.push(pod)
     await this.ip(
       `link add ${iface} mtu ${env.mtu} type veth peer name eth0 mtu ${env.mtu} netns ${netns}`,

@@ -65,6 +65,11 @@ export class Netns {
     await must('ip', ['netns', 'exec', this.netns, 'sh', '-c', script, 'sh', ...pairs])
   }
 
+  /** Makes IPv6 addresses of devices that come usable at once, those too that the kernel gives them. */
+  async skipDuplicateDetection(): Promise<void> {
+    await this.sysctl({ 'net.ipv6.conf.default.accept_dad': 0 })
+  }
+
   /**
    * Records what passes an interface, from the moment this call settles until `stop()`.
    * @param filter  pcap-filter(7) expression
