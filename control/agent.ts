@@ -28,6 +28,7 @@ import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
+import { takeOver } from './takeover.js'
 import { closeTunnels, openTunnels, Tunnels, type OpenTunnel } from './tunnels.js'
 import { VERSION } from './version.js'
 
@@ -105,9 +106,12 @@ export class Agent {
     const backend = await createBackend(config, external, () =>
       this.options.store.listLeases(signal),
     )
+    await takeOver(backend.tunnels, log)
     const open = await this.openTunnels(external, backend)
-    const why = open[0]?.dataplane.whyFewerQueues ?? null
-    if (why !== null) log.warn(`one engine only: the kernel takes no steering program: ${why}`)
+    const why = open[0]?.dataplane.whyNoSteering ?? null
+    if (why !== null) {
+      log.warn(`one engine and one source port: the kernel takes no steering program: ${why}`)
+    }
     try {
       const lease = await this.acquire(config, backend.attrs, signal)
       const keeper = this.createKeeper(lease, backend.attrs)

@@ -14,6 +14,7 @@ import {
   type CountersReport,
 } from './counters.js'
 import type { EncapChoice } from './encap/choice.js'
+import { VXLAN_SOURCES } from './encap/vxlan.js'
 import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
 import type { IngressCheckMode, Refusal, SourceException } from './ingress-check.js'
 import { openRaw } from './io/raw-port.js'
@@ -76,8 +77,8 @@ export interface DataplaneReport {
 export class Dataplane {
   /** Name that the kernel gave the TUN device. */
   readonly device: string
-  /** Why there are fewer engines than asked for, or null. */
-  readonly whyFewerQueues: string | null
+  /** Why there are fewer engines than asked for, or fewer source ports than usual; null = there are not. */
+  readonly whyNoSteering: string | null
   private readonly tuns: readonly [TunDescriptor, ...TunDescriptor[]]
   private readonly sockets: readonly [UdpDescriptor, ...UdpDescriptor[]]
   private readonly rawFd: number
@@ -109,14 +110,16 @@ export class Dataplane {
     if (!Number.isInteger(wanted) || wanted < 1 || wanted > MAX_QUEUES) {
       throw new RangeError(`queues must be 1 to ${String(MAX_QUEUES)}, not ${String(wanted)}`)
     }
-    this.whyFewerQueues = wanted > 1 ? whyNoSteering() : null
-    const queues = this.whyFewerQueues === null ? wanted : 1
+    this.encap = options.encap ?? { kind: 'udp' }
+    const isVxlan = this.encap.kind === 'vxlan'
+    this.whyNoSteering = wanted > 1 || isVxlan ? whyNoSteering() : null
+    const queues = this.whyNoSteering === null ? wanted : 1
+    const sources = isVxlan && this.whyNoSteering === null ? VXLAN_SOURCES : 0
     const opened = (fd: number): void => {
       this.fds.push(fd)
     }
     this.onGivenUp = options.onGivenUp ?? (() => undefined)
     this.onRefused = options.onRefused ?? (() => undefined)
-    this.encap = options.encap ?? { kind: 'udp' }
     const exceptions = options.exceptions ?? []
     this.ingressCheck = { mode: options.ingressCheck ?? 'leases', exceptions }
     this.offloads = new Offloads(options.offload ?? ALL_OFFLOADS)
@@ -131,6 +134,7 @@ export class Dataplane {
           ...(options.receiveBuffer === undefined ? {} : { receiveBuffer: options.receiveBuffer }),
         },
         queues,
+        sources,
         opened,
       )
       for (const socket of this.sockets) this.offloads.enableTrains(socket)

@@ -206,7 +206,7 @@ function mayFragment(view: DataView, at: number): boolean {
 /** Makes a packet the only entry of `into`. */
 function copyEntry(entries: Entries, i: number, into: Entries): void {
   into.clear()
-  const lone = into.begin(entries.name(i))
+  const lone = into.begin(entries.name(i), entries.socket(i))
   const first = entries.firstPiece(i)
   for (let p = first; p < first + entries.pieceTotal(i); p++) {
     into.addPiece(lone, entries.pieceAt(p), entries.pieceLen(p))

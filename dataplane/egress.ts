@@ -18,6 +18,7 @@ import {
 import type { Encap } from './encap/encap.js'
 import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
+import { flowHash4, flowHash6 } from './flow-hash.js'
 import type { IcmpErrors } from './icmp.js'
 import type { Runs } from './offload/runs.js'
 import type { Segmenter } from './offload/segment.js'
@@ -59,6 +60,8 @@ export interface EgressParts {
   readonly hasVnet: boolean
   /** Whether the network has IPv6. */
   readonly hasIpv6: boolean
+  /** Sockets that the port sends from, a power of two: a flow keeps to one of them. */
+  readonly sockets: number
 }
 
 /** Takes the batches of the TUN device, one at a time. */
@@ -80,6 +83,9 @@ export interface Egress {
 export function createEgress(parts: EgressParts): Egress {
   const { arena, fib, hops, encap, icmp, counters, out, runs, segmenter, sums, hasVnet, hasIpv6 } =
     parts
+  const { sockets } = parts
+  /** What of a flow's hash is left is the number of its socket. */
+  const socketShift = 32 - Math.log2(sockets)
   const { view, bytes } = arena
   const { headerLen, lowersTtl } = encap
   let row = 0
@@ -87,6 +93,8 @@ export function createEgress(parts: EgressParts): Egress {
   /** Whether the packet at hand is IPv6, and whether its super-packet is TCP. */
   let isV6 = false
   let isTcp = false
+  /** The socket that the packet at hand leaves by. */
+  let socket = 0
   /** Segments of the super-packet at hand, and those that are staged already. */
   let segments = 0
   let segment = 0
@@ -114,9 +122,15 @@ export function createEgress(parts: EgressParts): Egress {
     if (verdict === FORWARD) verdict = age(at)
     if (verdict === FORWARD) verdict = finish(at)
     if (verdict !== FORWARD) return verdict
+    if (sockets > 1) socket = pickSocket(at)
     if (segments > 0) countSuper()
     else stage(at, totalLen(at))
     return FORWARD
+  }
+
+  /** From where? The flow decides, so that it keeps its order. */
+  function pickSocket(at: number): number {
+    return (isV6 ? flowHash6(view, at) : flowHash4(view, at)) >>> socketShift
   }
 
   /** Read as one packet, sent as many: each of them is accounted for. */
@@ -213,7 +227,7 @@ export function createEgress(parts: EgressParts): Egress {
   /** Encapsulates in the headroom and hands the packet to the socket's next send. */
   function stage(at: number, len: number): void {
     parts.encap.push(view, at, hop)
-    const entry = runs.place(hop, hops.name(hop), len + headerLen)
+    const entry = runs.place(hop, hops.name(hop), len + headerLen, socket)
     out.append(entry, at - headerLen, len + headerLen, len)
   }
 
@@ -228,7 +242,7 @@ export function createEgress(parts: EgressParts): Egress {
       const at = segmenter.header(segment)
       const len = segmenter.len(segment)
       parts.encap.push(view, at, hop)
-      const entry = runs.place(hop, name, len + headerLen)
+      const entry = runs.place(hop, name, len + headerLen, socket)
       out.addPiece(entry, at - headerLen, segmenter.headerBytes() + headerLen)
       out.addPiece(entry, segmenter.sliceAt(segment), segmenter.sliceLen(segment))
       out.addPacket(entry, len)

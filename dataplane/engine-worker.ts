@@ -53,6 +53,7 @@ const engine = new Engine({
   localAddress: setup.localAddress,
   now: () => performance.now(),
   hasIpv6: setup.hasIpv6,
+  sockets: setup.socket.sendFds?.length ?? 1,
   ingressCheck: { ...setup.ingressCheck, hosts: attachFibReader(setup.hosts, setup.reader) },
   onGivenUp: (offload, errno) => {
     tell({ kind: 'given-up', offload, errno })

@@ -52,6 +52,8 @@ export interface EngineOptions {
   readonly mtu: number
   /** Whether the network has IPv6. */
   readonly hasIpv6: boolean
+  /** Sockets that the outside port sends from: 1, the default, or a power of two up to MAX_SOCKETS. */
+  readonly sockets?: number
   /** Who may send packets with which sources. */
   readonly ingressCheck: IngressCheckOptions
   /** Address bits of the own subnet's base address, from which ICMP errors come; null = none are sent. */
@@ -139,6 +141,7 @@ export class Engine {
       segmenter: this.segmenter,
       hasVnet: offload.hasVnet,
       hasIpv6: options.hasIpv6,
+      sockets: options.sockets ?? 1,
     })
     this.ingress = createIngress({
       arena,

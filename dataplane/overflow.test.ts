@@ -139,7 +139,7 @@ t.test('a datagram whose outer checksum turns out wrong when it is read counts, 
   arena.view.setUint16(free + 4, SIZE)
   arena.view.setUint16(free + 6, 0xbad)
   entries.add(free, SIZE, 0, SIZE)
-  native.send(raw, arena.bytes, entries.pieces, entries.entries, 1, names)
+  native.send(Int32Array.of(raw), arena.bytes, entries.pieces, entries.entries, 1, names)
   t.equal(entries.result(0), 0)
   t.equal(drain(port, batch), 0)
   meter.sample()

@@ -3,35 +3,17 @@
  * programmed as flannel programs it. What arrives is what was sent, both ways.
  */
 import t, { type Test } from 'tap'
-import type { Host, Pod } from '../lab/host.js'
+import type { Pod } from '../lab/host.js'
 import { must } from '../lab/process.js'
 import { tcpTransfer, udpTransfer } from '../lab/transfers.js'
-import {
-  assertAccounted,
-  createOverlay,
-  overlayAddress,
-  PREFIX,
-  skip,
-  until,
-  type Overlay,
-} from './overlay.js'
+import { programKernel, publishedMac } from './kernel-vxlan.js'
+import { assertAccounted, createOverlay, overlayAddress, PREFIX, skip, until } from './overlay.js'
 
 t.setTimeout(180_000)
 
 const MB = 1e6
 const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro']
 const ALL_OFF = OFFLOADS.map((name) => `--${name}=false`)
-
-/** The MAC address that a host's lease names. */
-async function publishedMac(overlay: Overlay, host: Host): Promise<string> {
-  const keys = await overlay.lab.etcd.list(`${PREFIX}/subnets/`)
-  const base = await overlayAddress(host)
-  const value = [...keys].find(([key]) => key.endsWith(`/${base}-24`))?.[1] ?? ''
-  const exact = new RegExp(
-    `^{"PublicIP":"${host.address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"([0-9a-f:]{17})"}}$`,
-  )
-  return exact.exec(value)?.[1] ?? `not in ${value}`
-}
 
 /** Pings of sizes up to the MTU and beyond, TTL, TCP both ways, UDP. */
 async function exchange(t: Test, a: Pod, b: Pod, bytes: number): Promise<void> {
@@ -86,6 +68,31 @@ t.test('two daemons', { skip }, async (t) => {
 
   await t.test('traffic', (t) => exchange(t, p1, p2, 100 * MB))
 
+  await t.test('the source port on the wire varies by flow, and is one for each', async (t) => {
+    const capture = await h1.capture('eth0', 'udp dst port 8472 and src host 172.30.0.11')
+    const options = { count: 20, size: 100, perSecond: 1000 }
+    for (let flow = 0; flow < 12; flow++) {
+      const { received } = await udpTransfer(p1, p2, p2.address, options)
+      t.equal(received.received, 20)
+    }
+    const { packets } = await capture.stop()
+    /** Outer source ports by inner ports. */
+    const sources = new Map<number, Set<number>>()
+    for (const { bytes } of packets) {
+      const frame = Buffer.from(bytes)
+      const inner = 14 + 20 + 8 + 22
+      if (frame[inner + 9] !== 17) continue
+      const flow = frame.readUInt32BE(inner + 20)
+      sources.set(flow, (sources.get(flow) ?? new Set()).add(frame.readUInt16BE(14 + 20)))
+      t.not(frame.readUInt16BE(14 + 20 + 6), 0, 'the outer checksum is there')
+    }
+    t.equal(sources.size, 12)
+    for (const ports of sources.values()) t.equal(ports.size, 1)
+    const all = new Set([...sources.values()].flatMap((ports) => [...ports]))
+    t.ok(all.size > 2 && all.size <= 8, `${all.size} source ports`)
+    t.ok([...all].every((port) => port >= 49152 && port % 16 === 0))
+  })
+
   await t.test('a lease of another backend is left out, with a warning (F56)', async (t) => {
     await overlay.lab.etcd.put(`${PREFIX}/subnets/10.5.250.0-24`, '{"PublicIP":"172.30.0.99"}')
     await overlay.daemon(h1).waitFor(/ignoring lease 10\.5\.250\.0\/24: its backend type is none/)
@@ -101,44 +108,6 @@ t.test('two daemons', { skip }, async (t) => {
     }
   })
 })
-
-const KERNEL_MAC = '0e:00:00:00:00:0b'
-
-/** Makes a host what flanneld would make of it: device, neighbour, forwarding entry, route. */
-async function programKernel(overlay: Overlay, host: Host, peer: Host): Promise<Pod> {
-  const [own, base, mac] = [
-    '10.5.250.0',
-    await overlayAddress(peer),
-    await publishedMac(overlay, peer),
-  ]
-  await host.ip(
-    `link add flannel.1 address ${KERNEL_MAC} mtu 1450 type vxlan id 1 dev eth0 local ${host.address} dstport 8472 nolearning`,
-    'link set flannel.1 up',
-    `address add ${own}/32 dev flannel.1`,
-    `neigh replace ${base} lladdr ${mac} dev flannel.1 nud permanent`,
-    `route replace ${base}/24 via ${base} dev flannel.1 onlink`,
-  )
-  await must('bridge', [
-    '-n',
-    host.netns,
-    'fdb',
-    'add',
-    mac,
-    'dev',
-    'flannel.1',
-    'dst',
-    peer.address,
-    'self',
-    'permanent',
-  ])
-  await host.sysctl({ 'net/ipv4/ip_forward': 1 })
-  await overlay.lab.etcd.put(
-    `${PREFIX}/subnets/${own}-24`,
-    `{"PublicIP":"${host.address}","PublicIPv6":null,"BackendType":"vxlan","BackendData":{"VNI":1,"VtepMAC":"${KERNEL_MAC}"}}`,
-  )
-  await host.addBridge({ network: '10.5.0.0/16', gateway: '10.5.250.1', prefixLen: 24, mtu: 1450 })
-  return host.addPod()
-}
 
 t.test('a daemon and a VXLAN device of the kernel', { skip }, async (t) => {
   const overlay = await createOverlay(t, {

@@ -63,6 +63,28 @@ interface LinkDetails {
   readonly inet6_addr_gen_mode?: string
 }
 
+/** A device as `ip -json -details link` tells: the members that are read here. */
+export interface LinkInfo {
+  readonly ifname: string
+  /** MAC address. */
+  readonly address?: string
+  readonly linkinfo?: {
+    /** `vxlan`, `tun`, `bridge`, …; absent for a physical device. */
+    readonly info_kind?: string
+    readonly info_data?: { readonly id?: number; readonly port?: number }
+  }
+}
+
+/** Every device with what is special about its kind. */
+export function readLinks(): Promise<LinkInfo[]> {
+  return readJson<LinkInfo>(['-details', 'link', 'show'])
+}
+
+/** Removes a device. @throws HEDDLE_APPLY when the kernel refuses */
+export async function removeLink(name: string): Promise<void> {
+  await runIp(['link', 'delete', 'dev', checked(name)])
+}
+
 /** What the kernel holds of the kinds of state that we manage. @param hasIpv6  what is of IPv6 alone as well */
 export async function readHostState(hasIpv6: boolean): Promise<HostState> {
   const [interfaces, routes4, routes6, details] = await Promise.all([

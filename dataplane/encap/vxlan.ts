@@ -34,6 +34,11 @@ export const VXLAN_OVERHEAD = {
 } as const
 /** The kernel's default port, which flannel keeps. */
 export const VXLAN_PORT = vxlan.PORT_LINUX
+/**
+ * Source ports of an engine, chosen by us: routers spread flows over as many equal paths, and a batch of
+ * many flows falls into as many runs at most.
+ */
+export const VXLAN_SOURCES = 8
 /** flannel's default network identifier. */
 export const VXLAN_VNI = 1
 

@@ -1,10 +1,12 @@
 /**
  * The devices of several engines: queues of one TUN, and for each a socket of its own.
  *
- * Engine 0 uses the flannel port both ways, as a daemon with one engine does. The others receive at
- * the same port (SO_REUSEPORT) and send from ports of their own, which tell the peer's kernel which
- * of its sockets a datagram is for; steering.ts says how. Where the kernel does not let us steer,
- * there is one engine.
+ * With `udp` engine 0 uses the flannel port both ways, as a daemon with one engine does. The others
+ * receive at the same port (SO_REUSEPORT) and send from ports of their own, which tell the peer's kernel
+ * which of its sockets a datagram is for; steering.ts says how. With `vxlan` every engine sends from
+ * several ports of its own, a flow from one of them, so that routers between the hosts spread flows
+ * over equal paths (RFC 7348 §5). Where the kernel does not let us steer, there is one engine, and one
+ * source port.
  */
 import { randomInt } from 'node:crypto'
 import { isNativeError, native } from '../native/native.js'
@@ -54,6 +56,8 @@ export function openTunQueues(
  * Opens the sockets of all engines.
  * @param options  of the flannel socket
  * @param queues   how many
+ * @param sources  source ports that each engine sends from; 0 = the flannel port, or one if that is
+ *                 another engine's
  * @param opened   told each descriptor as soon as it is open
  * @throws NativeError as {@link openUdp}: the first socket is bound before the port is shared, so
  *         that another daemon's socket there is still an EADDRINUSE
@@ -61,25 +65,41 @@ export function openTunQueues(
 export function openSockets(
   options: UdpOptions,
   queues: number,
+  sources: number,
   opened: (fd: number) => void,
 ): [UdpDescriptor, ...UdpDescriptor[]] {
   const first = openUdp(options)
   opened(first.fd)
-  const all: [UdpDescriptor, ...UdpDescriptor[]] = [first]
+  const senders = openSenders(options, 0, sources, opened)
+  const all: [UdpDescriptor, ...UdpDescriptor[]] = [
+    senders.length === 0 ? first : { ...first, sendFds: senders },
+  ]
   if (queues === 1) return all
   const { SOL_SOCKET, SO_REUSEPORT, SO_ATTACH_REUSEPORT_EBPF } = native.constants
   native.setOption(first.fd, SOL_SOCKET, SO_REUSEPORT, 1)
   while (all.length < queues) {
     const socket = openUdp({ ...options, port: first.port, reusePort: true })
     opened(socket.fd)
-    const sender = openSender(options, all.length)
-    opened(sender.fd)
-    all.push({ ...socket, sendFd: sender.fd })
+    const count = Math.max(1, sources)
+    all.push({ ...socket, sendFds: openSenders(options, all.length, count, opened) })
   }
   withProgram(sourceSteering(first.port, queues), (program) => {
     native.setOption(first.fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_EBPF, program)
   })
   return all
+}
+
+function openSenders(
+  options: UdpOptions,
+  queue: number,
+  count: number,
+  opened: (fd: number) => void,
+): number[] {
+  return Array.from({ length: count }, () => {
+    const { fd } = openSender(options, queue)
+    opened(fd)
+    return fd
+  })
 }
 
 /** A socket to send from, at a port that says which engine it belongs to; it receives nothing. */

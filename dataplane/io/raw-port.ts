@@ -23,6 +23,7 @@ export function openRaw(family: Family = 4): number {
 
 export class RawPort {
   readonly fd: number
+  private readonly fds: Int32Array
   private readonly arena: Arena
 
   /**
@@ -31,6 +32,7 @@ export class RawPort {
    */
   constructor(fd: number, arena: Arena) {
     this.fd = fd
+    this.fds = Int32Array.of(fd)
     this.arena = arena
   }
 
@@ -42,7 +44,7 @@ export class RawPort {
   send(entries: Entries, names: Uint8Array): void {
     const { pieces, entries: fields, count } = entries
     for (let done = 0; done < count;) {
-      done = native.send(this.fd, this.arena.bytes, pieces, fields, count, names, done)
+      done = native.send(this.fds, this.arena.bytes, pieces, fields, count, names, done)
     }
   }
 

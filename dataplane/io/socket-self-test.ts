@@ -161,7 +161,7 @@ class Loop {
     entries.clear()
     entries.add(FREE, len, NO_NAME, len)
     if (count > 1) entries.setSegment(0, SIZE)
-    kernel.send(this.from, arena.bytes, entries.pieces, entries.entries, 1, NO_NAMES)
+    kernel.send(Int32Array.of(this.from), arena.bytes, entries.pieces, entries.entries, 1, NO_NAMES)
     const errno = entries.result(0)
     if (errno === 0) return this.receive(len)
     return { errno, isWhole: false, isLate: false, rows: 0 }

@@ -10,6 +10,7 @@ import { createPacket, DF, HOST_A, HOST_A6, TCP, UDP, type PacketSpec } from '..
 import { native } from '../native/native.js'
 import { assemble, constant, exit, jump } from './bpf.js'
 import { createBench, openPort } from './device-fixture.js'
+import { encodeName, endpoint4 } from './endpoint.js'
 import { openSockets, openTunQueues, whyNoSteering } from './queues.js'
 import { sourcePort } from './steering.js'
 import { openTun, TunDevice } from './tun-device.js'
@@ -147,7 +148,7 @@ t.test('a datagram goes to the socket that its source port names', { skip }, (t)
     const address = family === 4 ? '127.0.0.1' : '::1'
     const fds: number[] = []
     const opened = (fd: number): number => fds.push(fd)
-    const ports = openSockets({ family, address, port: 8285 }, 3, opened).map(
+    const ports = openSockets({ family, address, port: 8285 }, 3, 0, opened).map(
       (socket, i) => new UdpPort(socket, arena, i),
     )
     t.equal(fds.length, 5, 'three sockets, two of them with one to send from')
@@ -196,15 +197,48 @@ t.test('a datagram goes to the socket that its source port names', { skip }, (t)
   t.end()
 })
 
+t.test(
+  'several source ports an engine: its number in each, nothing received there',
+  { skip },
+  (t) => {
+    const { arena, batch, entries, free, names } = createBench()
+    const fds: number[] = []
+    const all = openSockets({ family: 4, address: '127.0.0.1', port: 0 }, 2, 8, (fd) =>
+      fds.push(fd),
+    )
+    for (const [queue, { port, sendFds = [] }] of all.entries()) {
+      const ports = sendFds.map((fd) => native.localAddress(fd).port)
+      t.equal(new Set(ports).size, 8, 'each another')
+      t.ok(ports.every((own) => own % 16 === queue && own >= 49152 && own !== port))
+    }
+    const receiver = openPort(arena)
+    encodeName(endpoint4(0x7f000001, receiver.port), names, 0)
+    const port = new UdpPort(all[1]!, arena)
+    entries.clear()
+    for (const socket of [7, 0, 3, 3, 7]) entries.append(entries.begin(0, socket), free, 32, 32)
+    t.equal(port.send(entries, names), 5)
+    batch.rewind()
+    receiver.receive(batch)
+    t.same(
+      Array.from({ length: batch.count }, (_, row) => batch.port(row)),
+      [7, 0, 3, 3, 7].map((socket) => native.localAddress(all[1]!.sendFds![socket]!).port),
+      'in the order of the entries, each from its port',
+    )
+    receiver.close()
+    for (const fd of fds) native.close(fd)
+    t.end()
+  },
+)
+
 t.test('another socket at the port', { skip }, (t) => {
   const { arena } = createBench()
   const fds: number[] = []
   const opened = (fd: number): number => fds.push(fd)
   const taken = openPort(arena)
   const options = { family: 4, address: '127.0.0.1', port: taken.port } as const
-  t.throws(() => openSockets(options, 2, opened), { code: 'EADDRINUSE' })
-  const shared = openSockets({ ...options, port: 0 }, 2, opened)
-  t.throws(() => openSockets({ ...options, port: shared[0].port }, 2, opened), {
+  t.throws(() => openSockets(options, 2, 0, opened), { code: 'EADDRINUSE' })
+  const shared = openSockets({ ...options, port: 0 }, 2, 0, opened)
+  t.throws(() => openSockets({ ...options, port: shared[0].port }, 2, 0, opened), {
     code: 'EADDRINUSE',
   })
   for (const fd of fds) native.close(fd)

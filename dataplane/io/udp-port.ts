@@ -49,8 +49,8 @@ export interface UdpDescriptor {
   /** Buffer sizes achieved, bytes, counted as they are asked for (half the kernel's own figure). */
   readonly receiveBuffer: number
   readonly sendBuffer: number
-  /** The socket to send from, if it is not this one. */
-  readonly sendFd?: number
+  /** The sockets to send from, if it is not this one: as many source ports. */
+  readonly sendFds?: readonly number[]
 }
 
 /**
@@ -151,7 +151,7 @@ export class UdpPort implements OutsidePort {
   readonly port: number
   readonly receiveBuffer: number
   readonly sendBuffer: number
-  private readonly sendFd: number
+  private readonly sendFds: Int32Array
   private readonly arena: Arena
   private readonly index: number
 
@@ -167,7 +167,7 @@ export class UdpPort implements OutsidePort {
     this.port = descriptor.port
     this.receiveBuffer = descriptor.receiveBuffer
     this.sendBuffer = descriptor.sendBuffer
-    this.sendFd = descriptor.sendFd ?? descriptor.fd
+    this.sendFds = Int32Array.from(descriptor.sendFds ?? [descriptor.fd])
     this.arena = arena
     this.index = index
   }
@@ -186,13 +186,13 @@ export class UdpPort implements OutsidePort {
 
   send(entries: Entries, names: Uint8Array, first = 0): number {
     const { pieces, entries: fields, count } = entries
-    return native.send(this.sendFd, this.arena.bytes, pieces, fields, count, names, first)
+    return native.send(this.sendFds, this.arena.bytes, pieces, fields, count, names, first)
   }
 
   sendInFragments(entries: Entries, names: Uint8Array): void {
-    setFragmenting(this.sendFd, this.family, true)
+    for (const fd of this.sendFds) setFragmenting(fd, this.family, true)
     for (let done = 0; done < entries.count;) done = this.send(entries, names, done)
-    setFragmenting(this.sendFd, this.family, false)
+    for (const fd of this.sendFds) setFragmenting(fd, this.family, false)
   }
 
   pathRoom(names: Uint8Array, name: number): number {

@@ -66,7 +66,7 @@ function feed(count: number, len: number, value: number): void {
   for (let i = 0; i < count; i++) {
     entries.set([0, 1, 0, 0, 0], i * ENTRY_STRIDE)
   }
-  native.send(sender, bytes, Int32Array.of(0, len), entries, count, names)
+  native.send(Int32Array.of(sender), bytes, Int32Array.of(0, len), entries, count, names)
   if (entries.some((value, at) => at % ENTRY_STRIDE === 4 && value !== 0)) {
     throw new Error('the loopback did not take the datagrams')
   }
@@ -125,6 +125,7 @@ t.test('send takes what its entries name, or sends nothing at all', (t) => {
     pieces: mostly(fc.integer({ min: 1, max: 2 }), fc.constantFrom(0, -1, 1025, 2 ** 31 - 1)),
     segment: mostly(fc.constant(0), fc.constantFrom(-1, 65536)),
     name: mostly(fc.constant(0), fc.constantFrom(1, -2, 32, 2 ** 31 - 1, -(2 ** 31))),
+    socket: mostly(fc.constant(0), fc.constantFrom(1, -1, 2 ** 31 - 1)),
   })
   const order = fc.record({
     pieces: fc.array(fc.tuple(position, mostly(fc.nat(40), edge)), { minLength: 5, maxLength: 5 }),
@@ -157,18 +158,22 @@ t.test('send takes what its entries name, or sends nothing at all', (t) => {
               e.segment >= 0 &&
               e.segment <= 65535 &&
               e.name === 0 &&
+              e.socket === 0 &&
               length === 16 &&
               e.pieces >= 1 &&
               e.pieces <= 2 &&
               Array.from({ length: e.pieces }, (_, i) => e.first + i).every(isPiece),
           )
       const list = Int32Array.from(
-        entries.flatMap((e) => [e.first, e.pieces, e.segment, e.name, 77, 0, 0, 0]),
+        entries.flatMap((e) => [
+          ...[e.first, e.pieces, e.segment, e.name, 77, e.socket],
+          ...new Array<number>(ENTRY_STRIDE - 6).fill(0),
+        ]),
       )
       let result = 0
       const refused = isRefused(() => {
         const words = Int32Array.from(pieces.flat())
-        result = native.send(sender, bytes, words, list, count, table, begin)
+        result = native.send(Int32Array.of(sender), bytes, words, list, count, table, begin)
       })
       const arrived = drainReceiver()
       const isTried = (i: number): boolean => isLegal && i >= first && i < count

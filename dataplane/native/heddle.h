@@ -35,7 +35,8 @@ enum field {
   FIELD_SEGMENT,
   FIELD_NAME,
   FIELD_RESULT,
-  ENTRY_STRIDE = 8,
+  FIELD_SOCKET,
+  ENTRY_STRIDE = 16,
 };
 
 /* A destination: 28 bytes of sockaddr_in or sockaddr_in6, then its length as a native int32. */

@@ -39,6 +39,7 @@ static const struct constant fields[] = {
     {"SEGMENT", FIELD_SEGMENT},
     {"NAME", FIELD_NAME},
     {"RESULT", FIELD_RESULT},
+    {"SOCKET", FIELD_SOCKET},
     {NULL, 0},
 };
 

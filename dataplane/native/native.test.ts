@@ -62,7 +62,8 @@ t.test('failures carry errno, code and syscall', (t) => {
   const bytes = new Uint8Array(256)
   const columns = new Int32Array(BATCH_COLUMN_COUNT)
   const pieces = Int32Array.of(0, 1)
-  const entries = Int32Array.of(0, 1, 0, -1, 0, 0, 0, 0)
+  const entries = new Int32Array(ENTRY_STRIDE)
+  entries.set([0, 1, 0, -1])
   const cases: [string, () => unknown, string, string][] = [
     [
       'close',
@@ -118,7 +119,12 @@ t.test('failures carry errno, code and syscall', (t) => {
     ],
     ['tunRead', () => native.tunRead(gone, bytes, columns, 1, 9, 0), 'EBADF', 'read'],
     ['recv', () => native.recv(gone, bytes, columns, 1, 9, 0), 'EBADF', 'recvmmsg'],
-    ['send', () => native.send(gone, bytes, pieces, entries, 1, bytes), 'EBADF', 'sendmmsg'],
+    [
+      'send',
+      () => native.send(Int32Array.of(gone), bytes, pieces, entries, 1, bytes),
+      'EBADF',
+      'sendmmsg',
+    ],
     ['write', () => native.write(gone, bytes, pieces, entries, 1), 'EBADF', 'writev'],
     [
       'recv on no socket',
@@ -128,7 +134,7 @@ t.test('failures carry errno, code and syscall', (t) => {
     ],
     [
       'send on no socket',
-      () => native.send(event, bytes, pieces, entries, 1, bytes),
+      () => native.send(Int32Array.of(event), bytes, pieces, entries, 1, bytes),
       'ENOTSOCK',
       'sendmmsg',
     ],

@@ -115,7 +115,8 @@ export interface Native {
     socketIndex: number,
   ): number
   /**
-   * Sends entries (packet/entries.ts) in order, without blocking. Each gets its errno as result;
+   * Sends entries (packet/entries.ts) in order, without blocking, each by the socket whose place in
+   * `fds` it names. Each gets its errno as result;
    * after EAGAIN or ENOBUFS the rest gets the same without being tried. An entry with a segment
    * size that is refused for another reason, or one that is too long (EMSGSIZE), is the last one tried.
    * @param pieces  pairs (offset in the arena, length)
@@ -126,7 +127,7 @@ export interface Native {
    * @throws        EBADF, ENOTSOCK
    */
   send(
-    fd: number,
+    fds: Int32Array,
     arena: Uint8Array,
     pieces: Int32Array,
     entries: Int32Array,

@@ -8,6 +8,9 @@
  * packets (it has a segment size) ends the call when it is refused, and so does one that is too long
  * for the path to a destination: the caller may want to send it another way before what stands
  * behind it.
+ *
+ * A socket is one of those that the call was given, by its place; neighbours of one socket leave in one
+ * system call.
  */
 #include "heddle.h"
 
@@ -30,12 +33,14 @@ struct order {
   struct words pieces;
   struct words entries;
   struct bytes names;
+  size_t sockets;
   int32_t count;
   int32_t first;
 };
 
 struct entry {
   int32_t first;
+  int32_t socket;
   int32_t pieces;
   int32_t segment;
   void *name;
@@ -95,6 +100,7 @@ static const char *load_entry(const struct order *order, int32_t i, bool is_name
   entry->first = field(order, i, FIELD_FIRST);
   entry->pieces = field(order, i, FIELD_PIECES);
   entry->segment = field(order, i, FIELD_SEGMENT);
+  entry->socket = field(order, i, FIELD_SOCKET);
   if (entry->pieces < 1 || entry->pieces > PIECES_MAX) {
     return "entry %d must have 1 to 1024 pieces";
   }
@@ -104,6 +110,9 @@ static const char *load_entry(const struct order *order, int32_t i, bool is_name
   }
   if (entry->segment < 0 || entry->segment > UINT16_MAX) {
     return "the segment size of entry %d must be from 0 to 65535";
+  }
+  if (entry->socket < 0 || (size_t)entry->socket >= order->sockets) {
+    return "entry %d names a socket that is not there";
   }
   return is_named ? load_name(order, i, entry) : NULL;
 }
@@ -123,6 +132,11 @@ static const char *lay_pieces(const struct order *order, const struct entry *ent
     }
   }
   return NULL;
+}
+
+static struct order *with_sockets(struct order *order, size_t sockets) {
+  order->sockets = sockets;
+  return order;
 }
 
 static bool check_order(struct call *call, const struct order *order, bool is_named) {
@@ -150,6 +164,7 @@ struct outbox {
     struct cmsghdr align;
     uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
   } controls[CHUNK];
+  int32_t sockets[CHUNK];
 };
 
 static void add_segment_size(struct msghdr *header, uint8_t *control, uint16_t size) {
@@ -188,21 +203,31 @@ static int32_t build_chunk(struct call *call, const struct order *order, int32_t
     if (entry.segment != 0) {
       add_segment_size(header, outbox->controls[count].bytes, (uint16_t)entry.segment);
     }
+    outbox->sockets[count] = entry.socket;
     used += entry.pieces;
     count++;
   }
   return count;
 }
 
-/* send(fd, arena, pieces, entries, count, names, first?) -> index behind the last entry tried */
+/* Index behind the last message of a chunk that leaves by the same socket as the first, in a row. */
+static int32_t same_socket(const struct outbox *outbox, int32_t first, int32_t count) {
+  int32_t end = first + 1;
+  while (end < count && outbox->sockets[end] == outbox->sockets[first]) {
+    end++;
+  }
+  return end;
+}
+
+/* send(fds, arena, pieces, entries, count, names, first?) -> index behind the last entry tried */
 napi_value send_entries(napi_env env, napi_callback_info info) {
   struct call call;
   struct order order;
   struct outbox outbox;
-  int fd;
-  if (!begin(&call, env, info, "send") || !take_fd(&call, 0, &fd) ||
+  struct words fds;
+  if (!begin(&call, env, info, "send") || !take_words(&call, 0, "fds", &fds) ||
       !take_order(&call, &order, 6) || !take_bytes(&call, 5, "names", &order.names) ||
-      !check_order(&call, &order, true)) {
+      !check_order(&call, with_sockets(&order, fds.length), true)) {
     return NULL;
   }
   for (int32_t i = order.first; i < order.count;) {
@@ -211,7 +236,9 @@ napi_value send_entries(napi_env env, napi_callback_info info) {
       return NULL;
     }
     for (int32_t done = 0; done < chunk;) {
-      int got = sendmmsg(fd, outbox.messages + done, (unsigned)(chunk - done),
+      int fd = word(fds.data + outbox.sockets[done]);
+      int got = sendmmsg(fd, outbox.messages + done,
+                         (unsigned)(same_socket(&outbox, done, chunk) - done),
                          MSG_DONTWAIT | MSG_NOSIGNAL);
       if (got > 0) {
         set_results(&order, i + done, i + done + got, 0);
@@ -241,7 +268,7 @@ napi_value write_entries(napi_env env, napi_callback_info info) {
   struct iovec iovecs[PIECES_MAX];
   int fd;
   if (!begin(&call, env, info, "write") || !take_fd(&call, 0, &fd) ||
-      !take_order(&call, &order, 5) || !check_order(&call, &order, false)) {
+      !take_order(&call, &order, 5) || !check_order(&call, with_sockets(&order, 1), false)) {
     return NULL;
   }
   for (int32_t i = order.first; i < order.count; i++) {

@@ -12,6 +12,8 @@ interface Placed {
   readonly hop: number
   readonly len: number
   readonly at: number
+  /** Default 0. */
+  readonly socket?: number
 }
 
 /** Stages packets, each of one piece, or of two when it is cut somewhere. */
@@ -22,8 +24,8 @@ function place(
   headerLen = 0,
   overhead = 0,
 ): void {
-  for (const { hop, len, at } of packets) {
-    const i = runs.place(hop, hop * NAME, len)
+  for (const { hop, len, at, socket = 0 } of packets) {
+    const i = runs.place(hop, hop * NAME, len, socket)
     if (headerLen > 0 && headerLen < len) {
       out.addPiece(i, at, headerLen)
       out.addPiece(i, at + headerLen, len - headerLen)
@@ -243,4 +245,24 @@ t.test('a peer with a narrow path gets no runs of longer packets for a while', a
     [100, 100],
     [60, 60],
   ])
+})
+
+t.test('each socket to a peer has a run of its own', async (t) => {
+  const packets = lengths(1, ...new Array<number>(24).fill(100)).map((packet, i) => ({
+    ...packet,
+    socket: [0, 7, 0, 3][i % 4]!,
+  }))
+  const out = staged(packets)
+  t.strictSame(
+    Array.from({ length: out.count }, (_, i) => [out.socket(i), out.packets(i)]),
+    [
+      [0, 12],
+      [7, 6],
+      [3, 6],
+    ],
+  )
+  const again = new Entries(64, 2)
+  splitRun(out, 1, again)
+  t.equal(again.count, 6)
+  t.equal(again.socket(5), 7, 'packets of a run that is taken apart keep their socket')
 })

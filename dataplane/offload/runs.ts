@@ -1,7 +1,7 @@
 /**
  * Runs: packets of equal size to one peer leave as one message, which the kernel cuts (UDP_SEGMENT).
  *
- * A packet joins the open run to its peer if it is as long as the run's first; a shorter one may
+ * A packet joins the open run to its peer, from its socket, if it is as long as the run's first; a shorter one may
  * join as the last. Otherwise it opens the next run. So packets to one peer keep their order, and
  * packets to different peers may be interleaved freely: each peer has a run of its own to grow.
  *
@@ -11,8 +11,12 @@
  */
 import type { Entries } from '../packet/entries.js'
 
-/** Open runs, and peers to be avoided, direct-mapped by hop. */
+/** Peers to be avoided, direct-mapped by hop. */
 const SLOTS = 32
+/** Sockets that a port sends from, at most. */
+export const MAX_SOCKETS = 8
+/** Open runs, direct-mapped by hop and socket. */
+const RUNS = SLOTS * MAX_SOCKETS
 /** A message of 65507 bytes, the most UDP can carry, is split again by the kernel; this is not. */
 export const MAX_RUN_BYTES = 65490
 /** How long a peer gets no runs of long packets. Trying again too early costs one refused send. */
@@ -22,9 +26,9 @@ export class Runs {
   private readonly out: Entries
   /** Packets a run may have; 1 = every packet leaves by itself. */
   private maxPackets: number
-  private readonly hops = new Int32Array(SLOTS)
-  private readonly entries = new Int32Array(SLOTS)
-  private readonly sizes = new Int32Array(SLOTS)
+  private readonly hops = new Int32Array(RUNS)
+  private readonly entries = new Int32Array(RUNS)
+  private readonly sizes = new Int32Array(RUNS)
   private readonly avoided = new Int32Array(SLOTS)
   private readonly avoidedAt = new Float64Array(SLOTS)
   private readonly rooms = new Int32Array(SLOTS)
@@ -71,13 +75,14 @@ export class Runs {
    * The entry that a packet goes into; a new one is begun if need be, so there must be room.
    * @param hop   next hop, not 0
    * @param name  its name
-   * @param len   bytes of the packet with its encapsulation; the caller adds pieces of that length,
-   *              two at most
-   * @returns     index of the entry
+   * @param len     bytes of the packet with its encapsulation; the caller adds pieces of that length,
+   *                two at most
+   * @param socket  which of the port's sockets sends it, below MAX_SOCKETS
+   * @returns       index of the entry
    */
-  place(hop: number, name: number, len: number): number {
+  place(hop: number, name: number, len: number, socket: number): number {
     const out = this.out
-    const slot = hop & (SLOTS - 1)
+    const slot = (hop * MAX_SOCKETS + socket) & (RUNS - 1)
     if (this.hops[slot] === hop) {
       const entry = this.entries[slot] ?? 0
       const size = this.sizes[slot] ?? 0
@@ -93,7 +98,7 @@ export class Runs {
         return entry
       }
     }
-    const entry = out.begin(name)
+    const entry = out.begin(name, socket)
     this.hops[slot] = this.isOn() && !this.isAvoided(hop, len) ? hop : 0
     this.entries[slot] = entry
     this.sizes[slot] = len
@@ -127,7 +132,7 @@ export function splitRun(out: Entries, run: number, into: Entries): void {
   const first = out.firstPiece(run)
   for (let p = first; p < first + out.pieceTotal(run); p++) {
     if (filled >= size) {
-      entry = into.begin(out.name(run))
+      entry = into.begin(out.name(run), out.socket(run))
       filled = 0
     }
     into.addPiece(entry, out.pieceAt(p), out.pieceLen(p))

@@ -20,17 +20,19 @@ const SEGMENT = 2
 const NAME = 3
 /** After the call: 0 = sent or written, else the errno (positive) that this entry met. */
 const RESULT = 4
+/** Which of the port's sockets sends it, 0 where there is one. */
+const SOCKET = 5
 /** Packets the entry stands for (TypeScript only). */
-const PACKETS = 5
+const PACKETS = 6
 /** Inner bytes the entry stands for (TypeScript only). */
-const BYTES = 6
+const BYTES = 7
 /** Bytes of all pieces (TypeScript only). */
-const LEN = 7
+const LEN = 8
 
 /** Field numbers, by name, for the native side's twin test. */
-export const ENTRY_FIELDS = { FIRST, PIECES, SEGMENT, NAME, RESULT } as const
+export const ENTRY_FIELDS = { FIRST, PIECES, SEGMENT, NAME, RESULT, SOCKET } as const
 /** Int32 values per entry, as a power of two. */
-const SHIFT = 3
+const SHIFT = 4
 /** Int32 values per entry. */
 export const ENTRY_STRIDE = 1 << SHIFT
 
@@ -70,10 +72,11 @@ export class Entries {
 
   /**
    * Begins an entry without pieces. The caller has looked whether there is room.
-   * @param name  destination's offset in the name table, −1 = none
-   * @returns     its index
+   * @param name    destination's offset in the name table, −1 = none
+   * @param socket  which of the port's sockets sends it
+   * @returns       its index
    */
-  begin(name: number): number {
+  begin(name: number, socket = 0): number {
     const i = this.count++
     const e = i << SHIFT
     const { entries } = this
@@ -81,6 +84,7 @@ export class Entries {
     entries[e + SEGMENT] = 0
     entries[e + NAME] = name
     entries[e + RESULT] = 0
+    entries[e + SOCKET] = socket
     entries[e + PACKETS] = 0
     entries[e + BYTES] = 0
     entries[e + LEN] = 0
@@ -165,6 +169,9 @@ export class Entries {
   }
   result(i: number): number {
     return this.field(i, RESULT)
+  }
+  socket(i: number): number {
+    return this.field(i, SOCKET)
   }
   packets(i: number): number {
     return this.field(i, PACKETS)

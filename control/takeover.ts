@@ -1,0 +1,69 @@
+/**
+ * Taking over from flanneld: the VXLAN device that it leaves in the kernel has the name of our TUN device
+ * and holds the port. Where it is the one that this host's lease speaks of, it is removed, and its MAC
+ * address, which peers know, goes on as ours. Whatever else stands there stays, and is named.
+ */
+import { formatMac } from '../dataplane/index.js'
+import type { Tunnel } from './backend.js'
+import { HeddleError } from './errors.js'
+import { readLinks, removeLink, type LinkInfo } from './host/apply.js'
+import type { Logger } from './log.js'
+
+/**
+ * Makes room for the devices of a backend's tunnels.
+ * @throws HEDDLE_BUSY when a device of somebody else is in the way, HEDDLE_APPLY when the kernel refuses
+ */
+export async function takeOver(tunnels: readonly Tunnel[], log: Logger): Promise<void> {
+  if (tunnels.every(({ encap }) => encap.kind !== 'vxlan')) return
+  const links = await readLinks()
+  for (const tunnel of tunnels) {
+    const { device } = tunnel
+    const link = links.find(({ ifname }) => ifname === device)
+    if (link !== undefined && kindOf(link) !== 'tun') {
+      const why = whyNotOurs(link, tunnel)
+      if (why !== null) {
+        throw new HeddleError(
+          'HEDDLE_BUSY',
+          `${device} is there already, and ${why}; if nothing needs it, remove it: ip link del ${device}`,
+        )
+      }
+      await removeLink(device)
+      log.info(
+        `took over from the kernel's VXLAN device ${device}, which is removed; its MAC address stays`,
+      )
+    }
+    refuseHolder(links, tunnel)
+  }
+}
+
+/** Why a device that has our name is not the one of this host's lease; null = it is. */
+export function whyNotOurs(
+  link: LinkInfo,
+  { encap, port }: Pick<Tunnel, 'encap' | 'port'>,
+): string | null {
+  const kind = kindOf(link)
+  if (encap.kind !== 'vxlan' || kind !== 'vxlan') return `it is a ${kind} device`
+  const { id, port: itsPort } = link.linkinfo?.info_data ?? {}
+  if (id !== encap.vni) return `its VNI is ${String(id)}, not ${String(encap.vni)}`
+  if (itsPort !== port) return `its port is ${String(itsPort)}, not ${String(port)}`
+  const mac = formatMac(encap.mac)
+  if (link.address === mac) return null
+  return `its MAC address ${String(link.address)} is not the one of this host's lease`
+}
+
+/** A VXLAN device of another name that holds the port. */
+function refuseHolder(links: readonly LinkInfo[], { device, port }: Tunnel): void {
+  const holder = links.find(
+    (link) =>
+      link.ifname !== device && kindOf(link) === 'vxlan' && link.linkinfo?.info_data?.port === port,
+  )
+  if (holder === undefined) return
+  throw new HeddleError(
+    'HEDDLE_BUSY',
+    `UDP port ${String(port)} is held by the kernel's VXLAN device ${holder.ifname}; set another Backend.Port, or, if nothing needs the device, remove it: ip link del ${holder.ifname}`,
+  )
+}
+
+function kindOf(link: LinkInfo): string {
+  return link.linkinfo?.info_kind ?? 'physical'
+}
