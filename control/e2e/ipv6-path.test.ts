@@ -6,7 +6,7 @@
 import t from 'tap'
 import type { Netns } from '../lab/netns.js'
 import { tcpTransfer } from '../lab/transfers.js'
-import { assertAccounted, counted, createOverlay, type Overlay, skip } from './overlay.js'
+import { assertAccounted, counted, createOverlay, type Overlay, skip, until } from './overlay.js'
 
 t.setTimeout(120_000)
 
@@ -85,8 +85,9 @@ t.test('an IPv6 path that narrows, and narrows again', { skip }, async (t) => {
 
   await t.test('1280: IPv6 is held whole, IPv4 hears what fits', async (t) => {
     await setPathMtu(overlay, 1280)
-    // The first one tells the kernel of the path.
-    await ping(p1, 1280, p2.address6)
+    // The first one tells the one host of the path, the first answer the other.
+    const passes = async () => (await ping(p1, 1280, p2.address6)).code === 0
+    await until('both hosts have heard of the path', 15_000, passes)
     const before = await overlay.settled(h1)
     t.equal((await ping(p1, 1280, p2.address6, '-M', 'do')).code, 0, '1280 bytes inside')
     t.equal(counted(before, await overlay.settled(h1))['gauge.sent_in_fragments'], 1)

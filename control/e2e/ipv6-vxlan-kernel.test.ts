@@ -50,7 +50,7 @@ async function program(host: Host, device: KernelDevice): Promise<void> {
 /** Makes a host what flanneld would make of it in a dual-stack network, and gives it a pod. */
 async function programKernel(overlay: Overlay, host: Host, peer: Host): Promise<Pod> {
   const keys = await overlay.lab.etcd.list(`${PREFIX}/subnets/`)
-  const [[key = '', value = ''] = []] = [...keys]
+  const [key, value] = [...keys][0] ?? ['', '']
   const [, v4 = '', v6 = ''] = /\/([\d.]+)-24&([\da-f:]+)-64$/.exec(key) ?? []
   const [mac4 = '', mac6 = ''] = [...value.matchAll(/"VtepMAC":"([\da-f:]+)"/g)].map(([, m]) => m)
   const [own4 = '', own6 = ''] = OWN.macs
