@@ -222,7 +222,7 @@ const SIX_CASES: readonly [string, Parameters<typeof choose>[0], string][] = [
   ],
 ]
 for (const [name, over, want] of SIX_CASES) {
-  t.test(`IPv6: ${name}`, async (t) => {
+  t.test(`F35 IPv6: ${name}`, async (t) => {
     t.equal(text6(over), want)
   })
 }
