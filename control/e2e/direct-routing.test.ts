@@ -8,7 +8,7 @@ import { createOverlay, skip, until } from './overlay.js'
 
 t.setTimeout(120_000)
 
-t.test('past the tunnel where there is no router in between', { skip }, async (t) => {
+t.test('F45 past the tunnel where there is no router in between', { skip }, async (t) => {
   const overlay = await createOverlay(t, {
     hosts: 3,
     daemons: 2,

@@ -32,6 +32,6 @@ for (const [name, address, device] of cases) {
   })
 }
 
-t.test('without any route there is none past the tunnel', async (t) => {
+t.test('F45 without any route there is none past the tunnel', async (t) => {
   t.same(directRoutes([{ destination: '10.5.2.0/24', address: '172.30.0.12' }], []), [])
 })

@@ -227,7 +227,7 @@ for (const [name, over, want] of SIX_CASES) {
   })
 }
 
-t.test('IPv6: the address that is preferred', async (t) => {
+t.test('F35 IPv6: the address that is preferred', async (t) => {
   const row = (local: string, more: object = {}) => ({ family: 'inet6', local, ...more })
   const rows = [
     row('fe80::5'),
