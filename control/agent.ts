@@ -15,7 +15,8 @@ import { compact } from './compaction.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
-import type { HostState } from './host/state.js'
+import { directRoutes } from './host/direct.js'
+import { together, type HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
@@ -24,7 +25,7 @@ import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { formatPrefix4, formatPrefix6 } from './prefix.js'
 import type { Status } from './status.js'
-import { isAborted, isAbortError, sleep } from './store/abort.js'
+import { isAborted, isAbortError, joinSignals, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
@@ -80,6 +81,8 @@ export class Agent {
   private isReady = false
   private isStoreReachable = true
   private readonly skipped = new Map<string, string>()
+  /** Ends the pause before the next repair. */
+  private wakeRepair = new AbortController()
 
   constructor(options: AgentOptions) {
     this.options = options
@@ -118,7 +121,7 @@ export class Agent {
       const tunnels = new Tunnels(open, config, lease.subnet)
       const peers = new Peers(open, lease.subnet, log)
       this.running = { config, backend, tunnels, keeper, peers }
-      await this.applyState(tunnels.desired())
+      await this.applyState(this.running)
       await this.forward(this.running, signal)
     } finally {
       await closeTunnels(open)
@@ -246,9 +249,21 @@ export class Agent {
     })
   }
 
+  /** What the kernel should hold now: devices, and with DirectRouting the peers' routes past them. */
+  private async desired({ tunnels, backend, peers, config }: Running): Promise<HostState> {
+    const own = tunnels.desired()
+    if (!backend.directRouting) return own
+    const [routes4, routes6] = await Promise.all([
+      readRoutes(4),
+      config.ipv6 === null ? [] : readRoutes(6),
+    ])
+    const routes = directRoutes(peers.reached(), [...routes4, ...routes6])
+    return together([own, { links: [], addresses: [], routes }])
+  }
+
   /** Brings the kernel to the desired state; somebody else's route in the way is an error. */
-  private async applyState(desired: HostState): Promise<void> {
-    const { changes, conflicts } = await reconcile(desired)
+  private async applyState(running: Running): Promise<void> {
+    const { changes, conflicts } = await reconcile(await this.desired(running))
     for (const change of changes) this.options.log.verbose(1, `applied ${JSON.stringify(change)}`)
     const conflict = conflicts[0]
     if (conflict !== undefined) {
@@ -269,8 +284,7 @@ export class Agent {
       tunnels.start(reject)
     })
     this.logOffloads(tunnels)
-    const desired = tunnels.desired()
-    const chores = [this.watch(running, both), keeper.renew(both), this.repair(desired, both)]
+    const chores = [this.watch(running, both), keeper.renew(both), this.repair(running, both)]
     const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
@@ -323,12 +337,14 @@ export class Agent {
 
   /** Follows the leases of the network: peers into the table, the own one to its keeper. */
   private async watch(running: Running, signal: AbortSignal): Promise<void> {
-    const { keeper, peers } = running
+    const { keeper, peers, backend } = running
     const watcher = new LeaseWatcher(keeper.lease.subnet)
     this.options.log.info('Watching for new subnet leases')
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
       peers.apply(changes)
+      // Routes past the tunnel follow at once; the engines know already.
+      if (backend.directRouting) this.wakeRepair.abort()
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }
@@ -336,14 +352,17 @@ export class Agent {
   }
 
   /** Puts back what somebody else removed from the kernel. */
-  private async repair(desired: HostState, signal: AbortSignal): Promise<void> {
+  private async repair(running: Running, signal: AbortSignal): Promise<void> {
     let last = ''
     for (;;) {
-      await sleep(REPAIR_PERIOD_MS, signal).catch(() => undefined)
+      this.wakeRepair = new AbortController()
+      const either = joinSignals(signal, this.wakeRepair.signal)
+      await sleep(REPAIR_PERIOD_MS, either.signal).catch(() => undefined)
+      either.dispose()
       if (signal.aborted) return
       let fault = ''
       try {
-        await this.applyState(desired)
+        await this.applyState(running)
       } catch (error) {
         fault = describeError(error)
       }

@@ -60,6 +60,8 @@ export interface VxlanConfig {
   readonly port: number
   /** MTU of the underlay, null = that of the interface. */
   readonly mtu: number | null
+  /** Whether peers on the same network are reached past the tunnel. */
+  readonly directRouting: boolean
 }
 
 /** The longest VNIs whose device names, `flannel.<VNI>` and `flannel-v6.<VNI>`, have the 15 bytes that the kernel allows. */
@@ -91,6 +93,7 @@ export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
     vni: numberOf(config, 'VNI', 0, hasDevice6 ? MAX_NAMED_VNI_6 : MAX_NAMED_VNI) ?? VXLAN_VNI,
     port: port === 0 ? VXLAN_PORT : port,
     mtu: numberOf(config, 'MTU', MIN_MTU, 65535),
+    directRouting: isSet(config, 'DirectRouting'),
   }
 }
 
@@ -98,7 +101,6 @@ export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
 const UNSUPPORTED = [
   ['GBP', 'packets have no kernel marks in user space, from which group policies are made'],
   ['Learning', 'peers are known from their leases and never learned from packets'],
-  ['DirectRouting', 'routes past the tunnel are not built yet'],
 ] as const
 
 function isSet(config: NetworkConfig, name: string): boolean {

@@ -83,7 +83,7 @@ t.test('F44 vxlan: what is refused, and why', async (t) => {
   const refused: readonly (readonly [object, RegExp])[] = [
     [{ GBP: true }, /Backend\.GBP is true, but packets have no kernel marks/],
     [{ Learning: true }, /Backend\.Learning is true, but peers are known from their leases/],
-    [{ DirectRouting: true }, /Backend\.DirectRouting is true, but .* not built yet/],
+    [{ DirectRouting: 'yes' }, /Backend\.DirectRouting is "yes"; write true or false/],
     [{ Dataplane: 'kernel' }, /Dataplane "kernel" is not built yet/],
     [{ Dataplane: 'xdp' }, /Dataplane is "xdp"; write "user"/],
     [{ GBP: 'true' }, /GBP is "true"; write true or false/],

@@ -65,6 +65,8 @@ export interface Backend {
   readonly tunnels: readonly [Tunnel, ...Tunnel[]]
   /** What this host publishes. */
   readonly attrs: LeaseAttrs
+  /** Whether peers on the same network are reached past the tunnel. */
+  readonly directRouting: boolean
 }
 
 /**
@@ -122,7 +124,7 @@ function createUdp(config: NetworkConfig, external: ChosenInterface): Backend {
     // flannel's proxy reads IPv6 packets as IPv4 and would damage them; it ignores this member.
     ...(hasIpv6 ? { backendV6Data: { IPv6: true } } : {}),
   }
-  return { port, mtu, tunnels: [tunnel], attrs }
+  return { port, mtu, tunnels: [tunnel], attrs, directRouting: false }
 }
 
 function createVxlan(
@@ -131,6 +133,7 @@ function createVxlan(
   leases: readonly Lease[],
 ): Backend {
   const vxlan = parseVxlanBackend(config)
+  const { port, directRouting } = vxlan
   const underlay = parseUnderlay(config)
   const ipv4 = config.ipv4 !== null
   const ipv6 = config.ipv6 !== null
@@ -150,7 +153,7 @@ function createVxlan(
     const mac = macOf(ipv4 ? 4 : 6)
     const tunnel = createVxlanTunnel(name, vxlan, own, mac, underlay, { ipv4, ipv6 })
     const attrs = publish(ipv4 ? mac : null, ipv6 ? mac : null)
-    return { port: vxlan.port, mtu: tunnel.mtu, tunnels: [tunnel], attrs }
+    return { port, mtu: tunnel.mtu, tunnels: [tunnel], attrs, directRouting }
   }
   const mac4 = ipv4 ? macOf(4) : null
   const mac6 = ipv6 ? macOf(6) : null
@@ -165,7 +168,7 @@ function createVxlan(
   const [first, ...more] = tunnels
   if (first === undefined) throw new RangeError('a network has at least one family')
   const mtu = Math.min(...tunnels.map((tunnel) => tunnel.mtu))
-  return { port: vxlan.port, mtu, tunnels: [first, ...more], attrs: publish(mac4, mac6) }
+  return { port, mtu, tunnels: [first, ...more], attrs: publish(mac4, mac6), directRouting }
 }
 
 function createVxlanTunnel(

@@ -4,6 +4,7 @@
  */
 import type { Dataplane, RoutePrefix } from '../dataplane/index.js'
 import type { Tunnel } from './backend.js'
+import type { Reached } from './host/direct.js'
 import { formatSubnet, hasIpv4, hostAddress, type Lease, type LeaseSubnet } from './lease.js'
 import type { LeaseChanges } from './lease-watcher.js'
 import type { Logger } from './log.js'
@@ -116,6 +117,20 @@ export class Peers {
       }))
   }
 
+  /** The subnets of all peers that have a way, with the addresses of their hosts. */
+  reached(): Reached[] {
+    return [...this.peers.values()].flatMap(({ lease: { subnet, attrs } }) =>
+      this.tunnels.flatMap(({ tunnel }) => {
+        const reach = tunnel.reach(attrs)
+        if ('fault' in reach) return []
+        return carried(tunnel, subnet).map((prefix) => ({
+          destination: formatPrefix(prefix),
+          address: reach.address,
+        }))
+      }),
+    )
+  }
+
   /** Why a lease cannot be a peer's, null = it can. */
   private fault({ subnet }: Lease): string | null {
     const { own } = this
@@ -143,6 +158,10 @@ function carried(
   if (ipv4 && hasIpv4(subnet)) prefixes.push(subnet.v4)
   if (ipv6 && subnet.v6 !== null) prefixes.push(subnet.v6)
   return prefixes
+}
+
+function formatPrefix({ addr, len }: RoutePrefix): string {
+  return typeof addr === 'number' ? formatPrefix4({ addr, len }) : formatPrefix6({ addr, len })
 }
 
 function compare(a: LeaseSubnet, b: LeaseSubnet): number {

@@ -61,6 +61,7 @@ export class Tunnels {
   /** Starts the engines; the devices must be up. @param onFailure  told of an engine that dies */
   start(onFailure: (error: Error) => void): void {
     const { v4, v6 } = this.subnet
+    const podMtu = Math.min(...this.list.map(({ tunnel }) => tunnel.mtu))
     for (const { tunnel, dataplane } of this.list) {
       if (tunnel.ipv4) dataplane.addLocal(v4)
       if (tunnel.ipv6 && v6 !== null) dataplane.addLocal(v6)
@@ -68,9 +69,10 @@ export class Tunnels {
         ipv4: tunnel.ipv4 ? formatAddr4(v4.addr) : null,
         ipv6: tunnel.ipv6 && v6 !== null ? formatAddr6(v6.addr) : null,
       }
-      dataplane.start(local, tunnel.mtu, (error) => {
+      const onExit = (error: Error): void => {
         onFailure(engineFault(error, dataplane.device))
-      })
+      }
+      dataplane.start(local, tunnel.mtu, onExit, podMtu)
     }
   }
 

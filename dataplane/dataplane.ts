@@ -161,9 +161,10 @@ export class Dataplane {
   /**
    * Starts the engines' threads. The device must be up.
    * @param mtu        MTU of the TUN device
+   * @param podMtu     MTU of the pods, where it is smaller
    * @param onFailure  called once if an engine dies without having been stopped
    */
-  start(local: LocalAddresses, mtu: number, onFailure: (error: Error) => void): void {
+  start(local: LocalAddresses, mtu: number, onFailure: (error: Error) => void, podMtu = mtu): void {
     this.offloads.testDevice(this.tuns[0])
     let hasFailed = false
     const onExit = (error: Error): void => {
@@ -171,7 +172,9 @@ export class Dataplane {
       hasFailed = true
       onFailure(error)
     }
-    const engines = this.tuns.map((_, queue) => this.startEngine(queue, local, mtu, onExit))
+    const engines = this.tuns.map((_, queue) =>
+      this.startEngine(queue, local, { mtu, podMtu }, onExit),
+    )
     this.exited = Promise.all(engines)
   }
 
@@ -179,7 +182,7 @@ export class Dataplane {
   private startEngine(
     queue: number,
     local: LocalAddresses,
-    mtu: number,
+    mtus: Pick<EngineSetup, 'mtu' | 'podMtu'>,
     onExit: (error: Error) => void,
   ): Promise<void> {
     const setup: EngineSetup = {
@@ -195,7 +198,7 @@ export class Dataplane {
       reader: queue,
       counters: at(this.counters, queue).memory,
       control: this.control,
-      mtu,
+      ...mtus,
       hasIpv6: this.rawFd6 !== null,
       ...localAddresses(local),
       busyPollUs: this.busyPollUs,

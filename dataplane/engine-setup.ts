@@ -36,6 +36,7 @@ export interface EngineSetup {
   readonly counters: ArrayBufferLike
   readonly control: SharedArrayBuffer
   readonly mtu: number
+  readonly podMtu: number
   readonly hasIpv6: boolean
   /** Base address of the own IPv4 subnet, address bits; null = there is none. */
   readonly localAddress: number | null

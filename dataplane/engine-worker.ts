@@ -50,6 +50,7 @@ const engine = new Engine({
   sums: native,
   counters,
   mtu: setup.mtu,
+  podMtu: setup.podMtu,
   localAddress: setup.localAddress,
   now: () => performance.now(),
   hasIpv6: setup.hasIpv6,

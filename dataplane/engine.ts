@@ -51,6 +51,11 @@ export interface EngineOptions {
   readonly counters: Counters
   /** MTU of the TUN device, bytes. */
   readonly mtu: number
+  /**
+   * MTU of the pods behind it, default that of the device: what super-packets of a kernel, which do not
+   * tell the size of their segments, are cut to.
+   */
+  readonly podMtu?: number
   /** Whether the network has IPv6. */
   readonly hasIpv6: boolean
   /** Sockets that the outside port sends from: 1, the default, or a power of two up to MAX_SOCKETS. */
@@ -169,6 +174,7 @@ export class Engine {
       counters,
       sums,
       mtu,
+      podMtu: options.podMtu ?? mtu,
       out: toInside,
       coalescer,
       check: this.check,

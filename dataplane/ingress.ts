@@ -57,6 +57,8 @@ export interface IngressParts {
   readonly counters: Counters
   /** MTU of the TUN device; longer inner packets are dropped. */
   readonly mtu: number
+  /** MTU of the pods behind it, at most that of the device. */
+  readonly podMtu: number
   /** Whether the network has IPv6. */
   readonly hasIpv6: boolean
   /** Whether the TUN device takes a virtio-net header before each packet. */
@@ -97,7 +99,8 @@ export interface Ingress {
  * views themselves.
  */
 export function createIngress(parts: IngressParts): Ingress {
-  const { arena, fib, hops, encap, icmp, counters, mtu, out, coalescer, sums, check } = parts
+  const { arena, fib, hops, encap, icmp, counters, mtu, podMtu, out, coalescer, sums, check } =
+    parts
   const { hasIpv6, hasVnet, segmenter, neighbours } = parts
   const { view, bytes } = arena
   const { headerLen, lowersTtl, takesUnfinished } = encap
@@ -205,7 +208,7 @@ export function createIngress(parts: IngressParts): Ingress {
   function finish(at: number, total: number): void {
     counters.gauge(UNFINISHED_TAKEN, 1)
     if (hasVnet) {
-      coalescer.addUnfinished(at, total, unfinished, mtu)
+      coalescer.addUnfinished(at, total, unfinished, mtu, podMtu)
       return
     }
     if (total > mtu) {
@@ -220,7 +223,7 @@ export function createIngress(parts: IngressParts): Ingress {
 
   /** A TCP super-packet as the packets that it stands for, which `mostEntries` has room for. */
   function cut(at: number, total: number): void {
-    const size = mtu - tcpHeadersLen(view, at, total)
+    const size = podMtu - tcpHeadersLen(view, at, total)
     const segments = segmenter.begin(at, total, size, true)
     counters.gauge(READ + INGRESS, segments - 1)
     for (let k = 0; k < segments; k++) {
@@ -270,7 +273,7 @@ export function createIngress(parts: IngressParts): Ingress {
     // The size of a UDP super-packet's datagrams is nowhere to be read.
     if (unfinished !== ipv4.PROTO_TCP) return false
     const headersLen = tcpHeadersLen(view, at, total)
-    return headersLen > 0 && total <= headersLen + MOST_SEGMENTS * (mtu - headersLen)
+    return headersLen > 0 && total <= headersLen + MOST_SEGMENTS * (podMtu - headersLen)
   }
 
   function totalLen(at: number): number {

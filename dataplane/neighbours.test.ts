@@ -36,12 +36,7 @@ const FROM_A = endpoint4(PUBLIC_A, 51_234)
 
 type Bytes = readonly number[]
 /** What host A's kernel asks: who has the base address of host B? */
-const request = ({
-  to = ALL,
-  operation = 1,
-  target = BASE_B,
-  kind = 1,
-} = {}): number[] => [
+const request = ({ to = ALL, operation = 1, target = BASE_B, kind = 1 } = {}): number[] => [
   ...[...VXLAN, ...to, ...A, 8, 6],
   ...[0, kind, 8, 0, 6, 4, 0, operation, ...A, ...BASE_A, ...ZERO, ...target],
 ]

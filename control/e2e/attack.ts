@@ -18,10 +18,14 @@ const RELAY = fileURLToPath(new URL('udp-relay.js', import.meta.url))
 export const UNFRAGMENTED = 1472
 export const LARGEST = 65507
 
-/** A socket for single datagrams from a host to another's daemon. */
-export async function relay(from: Host, to: Host): Promise<(bytes: Buffer) => Promise<void>> {
+/** A socket for single datagrams from a host to another's daemon. @param address  of the other host */
+export async function relay(
+  from: Host,
+  to: Host,
+  address = to.address,
+): Promise<(bytes: Buffer) => Promise<void>> {
   const path = join(from.dir, 'relay.sock')
-  const child = await from.spawn(process.execPath, [RELAY, path, to.address, String(PORT)])
+  const child = await from.spawn(process.execPath, [RELAY, path, address, String(PORT)])
   await child.waitFor(/listening/)
   const socket = connect(path)
   await once(socket, 'connect')

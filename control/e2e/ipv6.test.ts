@@ -84,7 +84,7 @@ for (const test of cases) {
     const pods: [Pod, Pod] = [await overlay.addPod(h1), await overlay.addPod(h2)]
     const ttl = backend.Type === 'udp' ? 60 : 62
 
-    await t.test('F22 key, value and subnet.env', async (t) => {
+    await t.test('F22 F49 key, value, subnet.env and devices', async (t) => {
       const keys = [...(await overlay.lab.etcd.list(`${PREFIX}/subnets/`)).keys()]
       t.equal(keys.length, 2)
       for (const key of keys) t.match(key, /\/10\.5\.\d+\.0-24&fd05(:0:0:[\da-f]+)?::-64$/)

@@ -11,7 +11,7 @@ import { createServer } from 'node:net'
 import { createInterface } from 'node:readline'
 
 const [path = '', address = '', port = ''] = process.argv.slice(2)
-const outside = createSocket('udp4')
+const outside = createSocket(address.includes(':') ? 'udp6' : 'udp4')
 const server = createServer((client) => {
   createInterface({ input: client }).on('line', (hex) => {
     outside.send(Buffer.from(hex, 'hex'), Number(port), address, (error) => {

@@ -102,7 +102,7 @@ function inside(): void {
     t.same(conflicts, [
       {
         wanted: { destination: '10.5.0.0/16', device: 'flannel0' },
-        found: { destination: '10.5.0.0/16', device: 'u0' },
+        found: { destination: '10.5.0.0/16', device: 'u0', via: '192.0.2.254' },
       },
     ])
     t.ok((await readRoutes(4)).some((route) => route.dst === '10.5.0.0/16' && route.dev === 'u0'))

@@ -7,11 +7,24 @@
 import { execFile } from 'node:child_process'
 import { HeddleError } from '../errors.js'
 import type { AddressInfo, RouteInfo } from './interface.js'
-import { difference, type Change, type Conflict, type HostState, type LinkState } from './state.js'
+import {
+  difference,
+  type Change,
+  type Conflict,
+  type HostState,
+  type LinkState,
+  type RouteState,
+} from './state.js'
 
 /** A device name as the kernel accepts it: no slash, no white space, at most 15 bytes. */
 const DEVICE_NAME = /^[^\s/]{1,15}$/
 const TIMEOUT_MS = 10_000
+
+/**
+ * Protocol of the routes that we make past the tunnel, by which they are known again: a number that
+ * nobody else has (iproute2, etc/iproute2/rt_protos), `H` as a byte.
+ */
+const ROUTE_PROTOCOL = '72'
 
 /** Runs `ip` with arguments and optional standard input; answers its standard output. */
 function runIp(args: readonly string[], input = ''): Promise<string> {
@@ -107,9 +120,18 @@ export async function readHostState(hasIpv6: boolean): Promise<HostState> {
         .map((a) => ({ device: i.ifname, address: `${String(a.local)}/${String(a.prefixlen)}` })),
     ),
     routes: [
-      ...routes4.map((r) => ({ destination: withLength(r.dst, 4), device: r.dev ?? '' })),
-      ...routes6.map((r) => ({ destination: withLength(r.dst, 6), device: r.dev ?? '' })),
+      ...routes4.map((r) => describeRoute(r, 4)),
+      ...routes6.map((r) => describeRoute(r, 6)),
     ].filter(({ device }) => device !== ''),
+  }
+}
+
+function describeRoute({ dst, dev = '', gateway, protocol }: RouteInfo, family: 4 | 6): RouteState {
+  return {
+    destination: withLength(dst, family),
+    device: dev,
+    ...(gateway === undefined ? {} : { via: gateway }),
+    ...(protocol === ROUTE_PROTOCOL ? { isOurs: true } : {}),
   }
 }
 
@@ -152,7 +174,15 @@ function batchLine(change: Change): string {
       return linkLines(change.link)
     case 'route-add':
       return `route add ${change.route.destination} dev ${checked(change.route.device)}${isText6(change.route.destination) ? '' : ' scope global'}`
+    case 'route-replace':
+      return `route replace ${pastTunnel(change.route)}`
+    case 'route-remove':
+      return `route del ${pastTunnel(change.route)}`
   }
+}
+
+function pastTunnel({ destination, via = '', device }: RouteState): string {
+  return `${destination} via ${via} dev ${checked(device)} proto ${ROUTE_PROTOCOL}`
 }
 
 /** The MTU first: a device of less than 1280 bytes has no IPv6 that could be set. */

@@ -222,12 +222,12 @@ const SIX_CASES: readonly [string, Parameters<typeof choose>[0], string][] = [
   ],
 ]
 for (const [name, over, want] of SIX_CASES) {
-  t.test(`IPv6: ${name}`, async (t) => {
+  t.test(`F35 IPv6: ${name}`, async (t) => {
     t.equal(text6(over), want)
   })
 }
 
-t.test('IPv6: the address that is preferred', async (t) => {
+t.test('F35 IPv6: the address that is preferred', async (t) => {
   const row = (local: string, more: object = {}) => ({ family: 'inet6', local, ...more })
   const rows = [
     row('fe80::5'),

@@ -40,6 +40,9 @@ export interface RouteInfo {
   readonly dst: string
   /** Absent for routes without a device (blackhole) and for multipath routes. */
   readonly dev?: string
+  readonly gateway?: string
+  /** Who made it: a name of rtnetlink(7), or a number. */
+  readonly protocol?: string
   readonly nexthops?: readonly { readonly dev?: string }[]
 }
 

@@ -3,7 +3,14 @@
  */
 import t from 'tap'
 import { parsePrefix4, parsePrefix6 } from '../prefix.js'
-import { desiredForTun, difference, together, type Change, type HostState } from './state.js'
+import {
+  desiredForTun,
+  difference,
+  together,
+  type Change,
+  type HostState,
+  type RouteState,
+} from './state.js'
 
 const desired = desiredForTun(
   'flannel0',
@@ -126,5 +133,25 @@ t.test(
       subnet: parsePrefix6('fd05:0:0:7::/64')!,
     })
     t.same(difference(together([desired, six]), withOthers(together([desired, six]))).changes, [])
+  },
+)
+
+t.test(
+  'routes past the tunnel: made, corrected, removed with their peer; those of others stay',
+  async (t) => {
+    const direct = { destination: '10.5.2.0/24', device: 'eth0', via: '172.30.0.12' }
+    const wanted = together([desired, { links: [], addresses: [], routes: [direct] }])
+    const changes = (...routes: RouteState[]) =>
+      difference(wanted, withOthers({ ...desired, routes: [...desired.routes, ...routes] })).changes
+    const replace = [{ kind: 'route-replace', route: direct }]
+    t.same(changes(), replace)
+    t.same(changes({ ...direct, isOurs: true }), [])
+    t.same(changes(direct), [], 'flannel has made it')
+    t.same(changes({ ...direct, via: '172.30.0.13', isOurs: true }), replace)
+    t.same(changes({ destination: '10.5.2.0/24', device: 'flannel.1' }), replace)
+    const gone = { destination: '10.5.3.0/24', device: 'eth0', via: '172.30.0.13', isOurs: true }
+    t.same(changes(direct, gone), [{ kind: 'route-remove', route: gone }])
+    t.same(changes(direct, { ...gone, isOurs: false }), [])
+    t.same(changes(direct, { ...gone, destination: '10.6.3.0/24' }), [], 'of another network')
   },
 )

@@ -4,7 +4,16 @@
  * Pure: `desired…` says what a backend needs, `difference` what must change. Only apply.ts turns
  * changes into commands. The same three steps serve the start, a repair and a restart.
  */
-import { formatPrefix4, formatPrefix6, type Prefix4, type Prefix6 } from '../prefix.js'
+import {
+  contains4,
+  contains6,
+  formatPrefix4,
+  formatPrefix6,
+  parsePrefix4,
+  parsePrefix6,
+  type Prefix4,
+  type Prefix6,
+} from '../prefix.js'
 
 export interface LinkState {
   readonly name: string
@@ -27,6 +36,10 @@ export interface RouteState {
   /** Destination prefix as text, always with its length. */
   readonly destination: string
   readonly device: string
+  /** Gateway, of a route that leads past the tunnel straight to a peer. */
+  readonly via?: string
+  /** Of a route as found: whether its protocol says that it is ours. */
+  readonly isOurs?: boolean
 }
 
 /** Links, addresses and routes, as wanted or as found. */
@@ -41,6 +54,8 @@ export type Change =
   | { readonly kind: 'address-add'; readonly address: AddressState }
   | { readonly kind: 'address-remove'; readonly address: AddressState }
   | { readonly kind: 'route-add'; readonly route: RouteState }
+  | { readonly kind: 'route-replace'; readonly route: RouteState }
+  | { readonly kind: 'route-remove'; readonly route: RouteState }
 
 /** Something of somebody else's stands where ours should. */
 export interface Conflict {
@@ -101,6 +116,8 @@ export function together(states: readonly HostState[]): HostState {
  * links, addresses, routes; a link before its addresses, since it comes up without the one that the
  * kernel would make, and since one of less than 1280 bytes takes none of IPv6. Only devices that
  * `desired` names are touched; other addresses on them go, since a device of ours has none but ours.
+ * A route past the tunnel takes the place of whatever leads to that subnet, as flannel has it; one of ours
+ * that is not wanted any more goes, if it lies in a network that is ours.
  */
 export function difference(desired: HostState, actual: HostState): Difference {
   const changes: Change[] = []
@@ -119,14 +136,34 @@ export function difference(desired: HostState, actual: HostState): Difference {
     if (!found.has(addressKey(address))) changes.push({ kind: 'address-add', address })
   }
   const conflicts: Conflict[] = []
+  const destinations = new Set(desired.routes.map(({ destination }) => destination))
+  const networks = desired.routes.filter(({ via }) => via === undefined)
+  for (const route of actual.routes) {
+    const isStale = route.isOurs === true && !destinations.has(route.destination)
+    if (isStale && networks.some(({ destination }) => isWithin(route.destination, destination)))
+      changes.push({ kind: 'route-remove', route })
+  }
+  const routesTo = new Map<string, RouteState[]>()
+  for (const route of actual.routes) {
+    routesTo.set(route.destination, [...(routesTo.get(route.destination) ?? []), route])
+  }
   for (const route of desired.routes) {
-    const same = actual.routes.filter((r) => r.destination === route.destination)
-    if (same.some((r) => r.device === route.device)) continue
+    const same = routesTo.get(route.destination) ?? []
+    if (same.some((r) => r.device === route.device && r.via === route.via)) continue
     const other = same[0]
-    if (other === undefined) changes.push({ kind: 'route-add', route })
+    if (route.via !== undefined) changes.push({ kind: 'route-replace', route })
+    else if (other === undefined) changes.push({ kind: 'route-add', route })
     else conflicts.push({ wanted: route, found: other })
   }
   return { changes, conflicts }
+}
+
+/** Whether a prefix lies in another, as text. */
+function isWithin(inner: string, outer: string): boolean {
+  const [inner4, outer4] = [parsePrefix4(inner), parsePrefix4(outer)]
+  if (inner4 !== null && outer4 !== null) return contains4(outer4, inner4.addr)
+  const [inner6, outer6] = [parsePrefix6(inner), parsePrefix6(outer)]
+  return inner6 !== null && outer6 !== null && contains6(outer6, inner6.addr)
 }
 
 function isAs(wanted: LinkState, is: LinkState): boolean {

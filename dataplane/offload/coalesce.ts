@@ -81,7 +81,7 @@ export interface Coalescer {
    * @param protocol  what `unfinishedProtocol` said
    * @param mtu       a longer packet is a TCP super-packet
    */
-  addUnfinished(at: number, len: number, protocol: number, mtu: number): void
+  addUnfinished(at: number, len: number, protocol: number, mtu: number, podMtu: number): void
   /** Closes every open super-packet; the entries are complete then. */
   flush(): void
   /** Whether an entry of the last flush is a super-packet. */
@@ -268,12 +268,18 @@ export function createCoalescer(
     return entry
   }
 
-  function addUnfinished(at: number, len: number, protocol: number, mtu: number): void {
+  function addUnfinished(
+    at: number,
+    len: number,
+    protocol: number,
+    mtu: number,
+    podMtu: number,
+  ): void {
     flush()
     const entry = write(at, len)
     const vnet = vnetBase + entry * VNET_SLOT
     out.movePiece(out.firstPiece(entry), vnet)
-    writeVnet(view, vnet, at, len, protocol, mtu)
+    writeVnet(view, vnet, at, len, protocol, mtu, podMtu)
   }
 
   /** Completes the headers of a super-packet, if it became one. */

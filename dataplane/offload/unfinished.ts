@@ -59,8 +59,8 @@ export function tcpHeadersLen(view: DataView, at: number, len: number): number {
 /**
  * Writes the virtio-net header that leaves an unfinished packet to the kernel behind the TUN.
  * @param vnet  where the header goes
- * @param mtu   longer packets are TCP super-packets, whose `tcpHeadersLen` is not 0; the size of their
- *              segments is what fits
+ * @param mtu   longer packets are TCP super-packets, whose `tcpHeadersLen` is not 0
+ * @param podMtu  what the segments of a super-packet are cut to
  */
 export function writeVnet(
   view: DataView,
@@ -69,6 +69,7 @@ export function writeVnet(
   len: number,
   protocol: number,
   mtu: number,
+  podMtu: number,
 ): void {
   const ipLen = ipLenOf(view, at)
   const sumAt = sumAtOf(protocol)
@@ -78,5 +79,5 @@ export function writeVnet(
   }
   const headersLen = tcpHeadersLen(view, at, len)
   const gso = ipv4.version(view, at) === 6 ? vnethdr.GSO_TCPV6 : vnethdr.GSO_TCPV4
-  vnethdr.write(view, vnet, vnethdr.NEEDS_CSUM, gso, headersLen, mtu - headersLen, ipLen, sumAt)
+  vnethdr.write(view, vnet, vnethdr.NEEDS_CSUM, gso, headersLen, podMtu - headersLen, ipLen, sumAt)
 }
