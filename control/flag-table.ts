@@ -69,7 +69,7 @@ export const FLAGS: readonly Flag[] = [
     'iface',
     'strings',
     [],
-    'interface of the underlay, by name or IPv4 address; may be repeated, the first that fits is taken',
+    'interface of the underlay, by name or address; may be repeated, the first that fits is taken',
   ),
   flannel(
     'public-ip',

@@ -19,6 +19,7 @@ const DEFAULTS = {
   },
   ifaces: [],
   publicIP: null,
+  publicIPv6: null,
   subnetFile: '/run/flannel/subnet.env',
   renewMarginMs: 3_600_000,
   healthz: null,
