@@ -45,6 +45,7 @@ export const GAUGES = [
   ['joined_packets', 'packets in them'],
   ['joins_resent', 'super-packets that were refused and written again packet by packet'],
   ['sources_outside', 'packets from a leased host whose source no lease covers'],
+  ['answers_failed', 'answers about our MAC address (VXLAN) that the kernel refused to send'],
   ['unfinished_taken', 'packets from outside whose checksum the sender left unfinished (VXLAN)'],
 ] as const
 export type GaugeName = (typeof GAUGES)[number][0]
@@ -73,6 +74,7 @@ export const USO_PACKETS = indexOf('uso_packets')
 export const JOINS_WRITTEN = indexOf('joins_written')
 export const JOINED_PACKETS = indexOf('joined_packets')
 export const JOINS_RESENT = indexOf('joins_resent')
+export const ANSWERS_FAILED = indexOf('answers_failed')
 export const SOURCES_OUTSIDE = indexOf('sources_outside')
 export const UNFINISHED_TAKEN = indexOf('unfinished_taken')
 

@@ -54,6 +54,7 @@ const engine = new Engine({
   localAddress: setup.localAddress,
   now: () => performance.now(),
   hasIpv6: setup.hasIpv6,
+  ...(setup.encap.kind === 'vxlan' ? { vtep: { ...setup.encap, port: setup.socket.port } } : {}),
   sockets: setup.socket.sendFds?.length ?? 1,
   ingressCheck: { ...setup.ingressCheck, hosts: attachFibReader(setup.hosts, setup.reader) },
   onGivenUp: (offload, errno) => {

@@ -24,6 +24,7 @@ import {
 } from './ingress-check.js'
 import type { InsideDevice, OutsidePort } from './io/device.js'
 import { createCoalescer, PIECES_PER_ENTRY, vnetBytes } from './offload/coalesce.js'
+import { NeighbourAnswers, NEIGHBOURS_ARENA_BYTES, type Vtep } from './neighbours.js'
 import type { OffloadOptions, OnGivenUp } from './offload/offload.js'
 import { Runs } from './offload/runs.js'
 import { createSegmenter, HEADER_SLOT, type Segmenter } from './offload/segment.js'
@@ -63,6 +64,8 @@ export interface EngineOptions {
   readonly ingressCheck: IngressCheckOptions
   /** Address bits of the own subnet's base address, from which ICMP errors come; null = none are sent. */
   readonly localAddress: number | null
+  /** The own tunnel endpoint, for whose MAC address peers may ask; default none. */
+  readonly vtep?: Vtep
   /** Milliseconds that never go back; the rate limits live by it. */
   readonly now: () => number
   /** Told once when an offload is given up because the kernel refuses it; default nobody. */
@@ -82,6 +85,7 @@ export class Engine {
   private readonly counters: Counters
   private readonly now: () => number
   private readonly icmp: IcmpErrors
+  private readonly neighbours: NeighbourAnswers | null
   private readonly egress: Egress
   private readonly ingress: Ingress
   private readonly segmenter: Segmenter
@@ -121,6 +125,19 @@ export class Engine {
       icmp6 === undefined ? null : { protocol: createIcmp6(icmp6.source), port: icmp6.port },
       counters,
     )
+    this.neighbours =
+      options.vtep === undefined
+        ? null
+        : new NeighbourAnswers({
+            arena,
+            base: place.neighbours,
+            vtep: options.vtep,
+            ipv4: localAddress,
+            ipv6: icmp6?.source ?? null,
+            check: this.check,
+            port: options.outside,
+            counters,
+          })
     this.segmenter = createSegmenter(arena, place.headers, HEADER_SLOTS, sums)
     const toOutside = new Entries(OUTSIDE_ENTRIES, PIECES_PER_RUN)
     const toInside = new Entries(INSIDE_ENTRIES, PIECES_PER_ENTRY)
@@ -161,6 +178,7 @@ export class Engine {
       out: toInside,
       coalescer,
       check: this.check,
+      neighbours: this.neighbours,
       hasIpv6: options.hasIpv6,
       hasVnet: offload.hasVnet,
       segmenter: this.segmenter,
@@ -193,11 +211,13 @@ export class Engine {
     this.icmp.tick(nowMs)
     this.runs.tick(nowMs)
     this.check.tick(nowMs)
+    this.neighbours?.tick(nowMs)
     this.fib.enter()
     this.hosts.enter()
     this.isDrained = true
     const moved = (hasInside ? this.breatheOut() : 0) + (hasOutside ? this.breatheIn() : 0)
     this.icmp.flush()
+    this.neighbours?.flush()
     this.hosts.leave()
     this.fib.leave()
     if (moved > 0) this.counters.gauge(BREATHS, 1)
@@ -272,10 +292,11 @@ function createLayout(mtu: number, encap: Encap, offload: OffloadOptions) {
   // An inner packet that arrives begins at a multiple of 4, as one from the TUN does.
   const outside = BATCH_SIZE * insideSlot + (-encap.headerLen & 3)
   const icmp = (outside + BATCH_SIZE * outsideSlot + 3) & ~3
-  const headers = icmp + ICMP_ARENA_BYTES
+  const neighbours = icmp + ICMP_ARENA_BYTES
+  const headers = neighbours + NEIGHBOURS_ARENA_BYTES
   const vnet = headers + HEADER_SLOTS * HEADER_SLOT
   const bytes = vnet + vnetBytes(INSIDE_ENTRIES)
-  return { inside: 0, insideSlot, outside, outsideSlot, icmp, headers, vnet, bytes }
+  return { inside: 0, insideSlot, outside, outsideSlot, icmp, neighbours, headers, vnet, bytes }
 }
 
 /** Bytes per slot: headroom, headers and a packet, with room to spare so that a longer datagram shows. */

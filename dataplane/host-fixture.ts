@@ -137,6 +137,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     mtu,
     localAddress: own,
     icmp6: { port: devices.raw, source: own6 },
+    ...(backend === 'vxlan' ? { vtep: { vni: VNI, mac: isB ? MAC_B : MAC_A, port: PORT } } : {}),
     now: () => nowMs,
     ...(options.onGivenUp === undefined ? {} : { onGivenUp: options.onGivenUp }),
     ...(options.onRefused === undefined ? {} : { onRefused: options.onRefused }),

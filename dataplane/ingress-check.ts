@@ -17,7 +17,7 @@
 import { addressWords, mask4 } from './address.js'
 import { SOURCES_OUTSIDE, type Counters } from './counters.js'
 import type { FibReader } from './fib/fib.js'
-import type { HopTable } from './fib/nexthop.js'
+import { writeName, type HopTable } from './fib/nexthop.js'
 import type { Arena } from './packet/arena.js'
 import type { Batch } from './packet/batch.js'
 import {
@@ -76,6 +76,10 @@ export interface IngressCheck {
   verdict4(at: number): Verdict
   /** The same for an IPv6 packet, which has passed `ipv6.check`. */
   verdict6(at: number): Verdict
+  /** Whether that host holds any lease, whatever the mode. */
+  isHostKnown(): boolean
+  /** Writes that host's name, see fib/nexthop.ts. @param port  to be sent to there */
+  writeHost(names: Uint8Array, at: number, port: number): void
 }
 
 export interface IngressCheckParts {
@@ -189,7 +193,7 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
     isOutside = false
     if (isOwn(hop) || isAllowed) {
       found = FORWARD
-    } else if (!isKnown()) {
+    } else if (!isHostKnown()) {
       found = DROP_SOURCE_UNKNOWN
     } else if (hop !== 0) {
       found = DROP_SOURCE_FORGED
@@ -199,8 +203,7 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
     }
   }
 
-  /** Whether the host at hand holds any lease. */
-  function isKnown(): boolean {
+  function isHostKnown(): boolean {
     return (family === 4 ? hosts.lookup4(host[0] ?? 0) : hosts.lookup6(hostBytes, 0)) !== 0
   }
 
@@ -243,7 +246,11 @@ export function createIngressCheck(parts: IngressCheckParts): IngressCheck {
     })
   }
 
-  return { tick, take, verdict4, verdict6 }
+  function writeHost(names: Uint8Array, at: number, port: number): void {
+    writeName(names, at, family, host[0] ?? 0, host[1] ?? 0, host[2] ?? 0, host[3] ?? 0, port)
+  }
+
+  return { tick, take, verdict4, verdict6, isHostKnown, writeHost }
 }
 
 /** Every packet is taken from everybody. */

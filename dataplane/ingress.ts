@@ -19,6 +19,7 @@ import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import type { IcmpErrors } from './icmp.js'
 import type { IngressCheck } from './ingress-check.js'
+import type { NeighbourAnswers } from './neighbours.js'
 import type { Coalescer } from './offload/coalesce.js'
 import type { Segmenter } from './offload/segment.js'
 import type { Sums } from './offload/sums.js'
@@ -69,6 +70,8 @@ export interface IngressParts {
   readonly coalescer: Coalescer
   readonly sums: Sums
   readonly check: IngressCheck
+  /** Answers those who ask for our MAC address; null = the encapsulation has none. */
+  readonly neighbours: NeighbourAnswers | null
 }
 
 /** Sums of one batch: every row a train of as many datagrams as the kernel merges, 128. */
@@ -98,7 +101,7 @@ export interface Ingress {
 export function createIngress(parts: IngressParts): Ingress {
   const { arena, fib, hops, encap, icmp, counters, mtu, podMtu, out, coalescer, sums, check } =
     parts
-  const { hasIpv6, hasVnet, segmenter } = parts
+  const { hasIpv6, hasVnet, segmenter, neighbours } = parts
   const { view, bytes } = arena
   const { headerLen, lowersTtl, takesUnfinished } = encap
   /** Entries that one datagram may need. */
@@ -177,7 +180,11 @@ export function createIngress(parts: IngressParts): Ingress {
     const at = start + headerLen
     const len = length - headerLen
     let verdict = encap.pull(view, start, length)
-    if (verdict === FORWARD) verdict = classify(at, len)
+    if (verdict !== FORWARD) {
+      refuse(verdict, start, length)
+      return
+    }
+    verdict = classify(at, len)
     if (verdict === FORWARD) verdict = admit(at)
     if (verdict === FORWARD) verdict = isV6 ? check.verdict6(at) : check.verdict4(at)
     if (verdict === FORWARD) verdict = age(at)
@@ -189,6 +196,12 @@ export function createIngress(parts: IngressParts): Ingress {
     const total = totalLen(at)
     if (unfinished !== FINISHED) finish(at, total)
     else coalescer.add(at, total, total === len ? sumAsIs(sum) : 0)
+  }
+
+  /** No packet for us to take: perhaps a question. */
+  function refuse(refusal: Verdict, start: number, length: number): void {
+    const verdict = neighbours === null ? refusal : neighbours.verdict(refusal, start, length)
+    drop(verdict, Math.max(length - headerLen, 0))
   }
 
   /** Leaves the packet to the kernel behind the TUN, or does here what a network card would. */

@@ -45,9 +45,25 @@ export async function programDevice(overlay: Overlay, host: Host, peer: Host): P
   ])
 }
 
-/** The same, with a lease, a bridge and a pod. */
-export async function programKernel(overlay: Overlay, host: Host, peer: Host): Promise<Pod> {
-  await programDevice(overlay, host, peer)
+/** A device that nobody tells of neighbours: it asks one peer, and learns. */
+export async function programAsker(overlay: Overlay, host: Host, peer: Host): Promise<void> {
+  const base = await overlayAddress(peer)
+  await host.ip(
+    `link add flannel.1 address ${KERNEL_MAC} mtu 1450 type vxlan id 1 dev eth0 local ${host.address} remote ${peer.address} dstport 8472`,
+    'link set flannel.1 up',
+    `address add ${OWN}/32 dev flannel.1`,
+    `route replace ${base}/24 via ${base} dev flannel.1 onlink`,
+  )
+}
+
+/** A device with a lease, a bridge and a pod. */
+export async function programKernel(
+  overlay: Overlay,
+  host: Host,
+  peer: Host,
+  program = programDevice,
+): Promise<Pod> {
+  await program(overlay, host, peer)
   await host.sysctl({ 'net/ipv4/ip_forward': 1 })
   await overlay.lab.etcd.put(
     `${PREFIX}/subnets/${OWN}-24`,

@@ -26,11 +26,11 @@ import type { Encap } from './encap.js'
 import { UDP_OVERHEAD } from './flannel-udp.js'
 
 /** Bytes before the inner packet. */
-const HEADER_LEN = vxlan.HEADER_LEN + ethernet.HEADER_LEN
+export const VXLAN_HEADER_LEN = vxlan.HEADER_LEN + ethernet.HEADER_LEN
 /** Outer IP and UDP, VXLAN (8), Ethernet (14): what the overlay MTU is smaller by, by the outer IP version. */
 export const VXLAN_OVERHEAD = {
-  4: UDP_OVERHEAD[4] + HEADER_LEN,
-  6: UDP_OVERHEAD[6] + HEADER_LEN,
+  4: UDP_OVERHEAD[4] + VXLAN_HEADER_LEN,
+  6: UDP_OVERHEAD[6] + VXLAN_HEADER_LEN,
 } as const
 /** The kernel's default port, which flannel keeps. */
 export const VXLAN_PORT = vxlan.PORT_LINUX
@@ -62,12 +62,12 @@ export function createVxlan({ vni, mac, hops }: VxlanOptions): Encap {
   function push(view: DataView, at: number, hop: number): void {
     const frame = at - ethernet.HEADER_LEN
     const type = view.getUint8(at) >>> 4 === 6 ? TYPE_IPV6 : TYPE_IPV4
-    vxlan.write(view, at - HEADER_LEN, vni)
+    vxlan.write(view, at - VXLAN_HEADER_LEN, vni)
     ethernet.write(view, frame, hops.macHigh(hop), hops.macLow(hop), high, low, type)
   }
 
   function pull(view: DataView, at: number, len: number): Verdict {
-    if (len < HEADER_LEN) return DROP_VXLAN_TRUNCATED
+    if (len < VXLAN_HEADER_LEN) return DROP_VXLAN_TRUNCATED
     if (vxlan.check(view, at, len) !== vxlan.OK) return DROP_VXLAN_FLAGS
     if (vxlan.vni(view, at) !== vni) return DROP_VXLAN_VNI
     const frame = at + vxlan.HEADER_LEN
@@ -84,14 +84,14 @@ export function createVxlan({ vni, mac, hops }: VxlanOptions): Encap {
   /** A packet of the other version would be taken for what its own first byte says. */
   function versionAgrees(view: DataView, at: number, len: number, type: number): Verdict {
     // An empty packet is found out where the packet is looked at.
-    if (len === HEADER_LEN) return FORWARD
-    const version = view.getUint8(at + HEADER_LEN) >>> 4
+    if (len === VXLAN_HEADER_LEN) return FORWARD
+    const version = view.getUint8(at + VXLAN_HEADER_LEN) >>> 4
     return version === (type === TYPE_IPV6 ? 6 : 4) ? FORWARD : DROP_VXLAN_ETHERTYPE
   }
 
   return {
     name: 'vxlan',
-    headerLen: HEADER_LEN,
+    headerLen: VXLAN_HEADER_LEN,
     lowersTtl: false,
     takesUnfinished: true,
     push,

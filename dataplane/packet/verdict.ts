@@ -3,7 +3,8 @@
  * the docs and the tests read.
  *
  * A verdict is a small integer. 0 means that the packet went on (sent on egress, delivered on
- * ingress); every other value is a drop with a layer and a cause in its name. The path never
+ * ingress); every other value is a drop with a layer and a cause in its name, but for one: a question
+ * to us, answered. The path never
  * throws and never logs: it counts.
  */
 
@@ -42,6 +43,8 @@ export const VERDICTS = [
     'drop_peer_no_ipv6',
     'the peer has an IPv6 subnet, and its lease does not say that it takes IPv6',
   ],
+  ['neighbour_answered', 'a peer asked through VXLAN for our MAC address (ARP, ND), and was told'],
+  ['drop_neighbour_limited', 'the same beyond the rate limit, which is not answered'],
 ] as const
 
 /** Name of a verdict, as counters and documents show it. */
@@ -80,6 +83,8 @@ export const DROP_VXLAN_VLAN = 26
 export const DROP_VXLAN_ETHERTYPE = 27
 export const DROP_IPV6_TRUNCATED = 28
 export const DROP_PEER_NO_IPV6 = 29
+export const NEIGHBOUR_ANSWERED = 30
+export const DROP_NEIGHBOUR_LIMITED = 31
 
 /** How many verdicts there are. */
 export const VERDICT_COUNT = VERDICTS.length

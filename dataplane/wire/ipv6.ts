@@ -130,7 +130,8 @@ export function write(
   copyAddress(v, at + DST_AT, dst, dstAt)
 }
 
-function copyAddress(v: DataView, at: number, from: DataView, fromAt: number): void {
+/** Copies 16 bytes from where an address lies. */
+export function copyAddress(v: DataView, at: number, from: DataView, fromAt: number): void {
   for (let i = 0; i < ADDRESS_LEN; i += 4) v.setInt32(at + i, from.getInt32(fromAt + i))
 }
 

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
+import * as arp from './arp.js'
 import * as checksum from './checksum.js'
 import * as ethernet from './ethernet.js'
 import * as icmpv4 from './icmpv4.js'
@@ -27,6 +28,7 @@ const MODULES: Record<string, Record<string, unknown>> = {
   icmpv4,
   icmpv6,
   ethernet,
+  arp,
   vxlan,
   vnethdr,
 }
@@ -112,7 +114,8 @@ t.test('every header has its example, and every length in the code is the tableâ
   for (const { module, rows } of EXAMPLES) {
     const len = MODULES[module]?.['HEADER_LEN']
     const end = Math.max(0, ...rows.map((row) => row.at + row.bytes))
-    if (module in { ipv4, udp, tcp, icmpv4, icmpv6, ethernet, vnethdr }) t.equal(end, len, module)
+    if (module in { ipv4, udp, tcp, icmpv4, icmpv6, ethernet, arp, vnethdr })
+      t.equal(end, len, module)
   }
   t.end()
 })
@@ -164,7 +167,7 @@ t.test('the fault numbers that the document names are the codeâ€™s', (t) => {
 
 t.test('the diagrams stand in the code as they stand here', (t) => {
   const diagrams = [...text.matchAll(/```text\n( {5}0 {19}1[^`]*)```/g)].map(([, d = '']) => d)
-  t.equal(diagrams.length, 8)
+  t.equal(diagrams.length, 9)
   const code = Object.keys(MODULES)
     .map((name) => readFileSync(createRootPath('dataplane', 'wire', `${name}.ts`), 'utf8'))
     .join('\n')
