@@ -20,11 +20,19 @@ export const KERNEL_MAC = '0e:00:00:00:00:0b'
 
 const OWN = '10.5.250.0'
 
-/** Makes a host what flanneld would make of it: device, neighbour, forwarding entry, route. */
-export async function programDevice(overlay: Overlay, host: Host, peer: Host): Promise<void> {
+/**
+ * Makes a host what flanneld would make of it: device, neighbour, forwarding entry, route.
+ * @param more  options of the device beyond flannel's
+ */
+export async function programDevice(
+  overlay: Overlay,
+  host: Host,
+  peer: Host,
+  more = '',
+): Promise<void> {
   const [base, mac] = [await overlayAddress(peer), await publishedMac(overlay, peer)]
   await host.ip(
-    `link add flannel.1 address ${KERNEL_MAC} mtu 1450 type vxlan id 1 dev eth0 local ${host.address} dstport 8472 nolearning`,
+    `link add flannel.1 address ${KERNEL_MAC} mtu 1450 type vxlan id 1 dev eth0 local ${host.address} dstport 8472 nolearning ${more}`,
     'link set flannel.1 up',
     `address add ${OWN}/32 dev flannel.1`,
     `neigh replace ${base} lladdr ${mac} dev flannel.1 nud permanent`,
@@ -61,7 +69,7 @@ export async function programKernel(
   overlay: Overlay,
   host: Host,
   peer: Host,
-  program = programDevice,
+  program: (overlay: Overlay, host: Host, peer: Host) => Promise<void> = programDevice,
 ): Promise<Pod> {
   await program(overlay, host, peer)
   await host.sysctl({ 'net/ipv4/ip_forward': 1 })

@@ -97,6 +97,37 @@ t.test('a path of 1280 bytes between interfaces of 1500', { skip }, async (t) =>
   for (const host of [h1, h2]) assertAccounted(t, host.name, await overlay.settled(host))
 })
 
+t.test('vxlan: a path of 1280 bytes between interfaces of 1500', { skip }, async (t) => {
+  const backend = { Type: 'vxlan' }
+  const overlay = await createOverlay(t, { hosts: 2, store: 'etcd', backend })
+  await routeBetween(overlay, 1280)
+  const [h1, h2] = [overlay.host(1), overlay.host(2)]
+  const [p1, p2] = [await overlay.addPod(h1), await overlay.addPod(h2)]
+  const capture = await h1.capture('eth0', FRAGMENTS)
+  const { code, stdout } = await ping(p1, 1450, p2.address, 'do', 3)
+  t.equal(code, 1)
+  t.match(stdout, /Frag needed and DF set \(mtu = 1230\)/, '1280 − 50')
+  t.equal((await ping(p1, 1230, p2.address, 'do')).code, 0)
+  await checkLearned(t, h1, h2, 1280)
+  for (const [from, to] of [
+    [p1, p2],
+    [p2, p1],
+  ] as const) {
+    t.ok((await tcpTransfer(from, to, to.address, { bytes: 20 * MB })).intact)
+  }
+  t.equal((await capture.stop()).packets.length, 0, 'no outer fragment')
+  const fresh = await overlay.addPod(h1)
+  const before = await overlay.settled(h1)
+  t.equal((await ping(fresh, 1450, p2.address, 'dont', 3)).code, 0, 'without DF')
+  const moved = counted(before, await overlay.settled(h1))
+  t.equal(moved['gauge.sent_in_fragments'], 3)
+  for (const host of [h1, h2]) {
+    const counts = await overlay.settled(host)
+    assertAccounted(t, host.name, counts)
+    t.equal(counts.get('gauge.runs_lost'), 0)
+  }
+})
+
 t.test('a path that shrinks under a transfer: TCP goes on in seconds', { skip }, async (t) => {
   const overlay = await createOverlay(t, { hosts: 2, store: 'file' })
   await routeBetween(overlay, 1500)
