@@ -10,7 +10,7 @@ import { type PingResult, linkState, ping, routes } from './demo-measure.js'
 import * as show from './demo-show.js'
 import type { Terminal } from './demo-terminal.js'
 import { type Walk, walk } from './demo-walk.js'
-import { type Site, type StoreKind, bringUp, openStore, untilJoined } from './demo-world.js'
+import { type Site, type World, bringUp, openStore, untilJoined } from './demo-world.js'
 
 /** Bytes of the TCP transfer. */
 const TRANSFER = 64 * 1024 * 1024
@@ -32,9 +32,9 @@ export interface Measured {
  * Runs the demo in an empty lab of two hosts.
  * @throws HeddleError when a daemon does not come up or a program fails
  */
-export async function present(lab: Lab, kind: StoreKind, terminal: Terminal): Promise<Measured> {
+export async function present(lab: Lab, world: World, terminal: Terminal): Promise<Measured> {
   const names = lab.hosts.map(({ name }) => name)
-  const { store, args, description } = await openStore(lab, kind)
+  const { store, args, description } = await openStore(lab, world)
   terminal.heading(`Two hosts, each with heddled and two pods; leases in ${description}`)
   const [a, b] = await Promise.all([
     bringUp(lab.host(1), store, args),
@@ -50,6 +50,7 @@ export async function present(lab: Lab, kind: StoreKind, terminal: Terminal): Pr
 
   terminal.heading('Ping between pods on different hosts')
   const pings = [await pingPods(a, b), await pingPods(b, a)]
+  if (world.ipv6) pings.push(await pingPods(a, b, 6), await pingPods(b, a, 6))
   for (const result of pings) show.showPing(terminal, result)
 
   terminal.heading('A TCP transfer between pods, checked by hash')
@@ -64,7 +65,7 @@ export async function present(lab: Lab, kind: StoreKind, terminal: Terminal): Pr
 
   terminal.heading('The way of one packet, captured at seven places')
   const devices = hosts.map(({ tun }) => tun.name)
-  const way = await walk(a, b, devices)
+  const way = await walk(a, b, devices, world.backend)
   show.showWalk(terminal, way)
   return { store: description, hosts, pings, transfer, status, walk: way }
 }
@@ -82,9 +83,11 @@ async function view(site: Site, status: Status | undefined): Promise<show.HostVi
   }
 }
 
-function pingPods(from: Site, to: Site): Promise<PingResult> {
+function pingPods(from: Site, to: Site, family: 4 | 6 = 4): Promise<PingResult> {
   const [source, target] = [from.pods[0], to.pods[1]]
-  return ping(source, source.address, target.address, PINGS)
+  return family === 4
+    ? ping(source, source.address, target.address, PINGS)
+    : ping(source, source.address6, target.address6, PINGS)
 }
 
 /** What did not work, in words; nothing when all is well. */

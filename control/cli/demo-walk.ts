@@ -1,23 +1,23 @@
 /**
  * One packet's way from pod to pod, captured at seven places.
  *
- *   pod ─ bridge ─ flannel0 ─ (heddled) ─ underlay ─ (heddled) ─ flannel0 ─ bridge ─ pod
- *    1      2         3                      4                       5         6      7
+ *   pod ─ bridge ─ device ─ (heddled) ─ underlay ─ (heddled) ─ device ─ bridge ─ pod
+ *    1      2        3                     4                       5       6      7
  *
  * A ping with random bytes in its payload is recognised by them wherever it passes.
  */
 import { randomBytes } from 'node:crypto'
-import { describePacket } from '../../dataplane/index.js'
+import { describePacket, UDP_OVERHEAD, VXLAN_OVERHEAD } from '../../dataplane/index.js'
 import { type Capture, type CapturedPacket, LINKTYPE_ETHERNET } from '../lab/capture.js'
 import { BRIDGE } from '../lab/host.js'
 import type { Netns } from '../lab/netns.js'
 import { type PingResult, ping } from './demo-measure.js'
-import type { Site } from './demo-world.js'
+import type { DemoBackend, Site } from './demo-world.js'
 
 /** Ethernet addresses and type. */
 const ETHERNET = 14
-/** Outer IPv4 without options and UDP, what flannel's udp backend puts in front. */
-const OUTER = 28
+/** What each backend puts in front, in IPv4. */
+const OUTER = { udp: UDP_OVERHEAD[4], vxlan: VXLAN_OVERHEAD[4] }
 const ICMP_ECHO_REQUEST = 8
 
 export interface WalkStep {
@@ -47,7 +47,7 @@ interface Place {
   readonly before: number
 }
 
-function places(from: Site, to: Site, devices: readonly string[]): Place[] {
+function places(from: Site, to: Site, devices: readonly string[], backend: DemoBackend): Place[] {
   const at = (name: string, netns: Netns, iface: string, before = 0): Place => ({
     name: `${name} ${iface}`,
     netns,
@@ -58,7 +58,7 @@ function places(from: Site, to: Site, devices: readonly string[]): Place[] {
     at(`${from.host.name}/pod1`, from.pods[0], 'eth0'),
     at(from.host.name, from.host, BRIDGE),
     at(from.host.name, from.host, devices[0] ?? ''),
-    at(from.host.name, from.host, 'eth0', OUTER),
+    at(from.host.name, from.host, 'eth0', OUTER[backend]),
     at(to.host.name, to.host, devices[1] ?? ''),
     at(to.host.name, to.host, BRIDGE),
     at(`${to.host.name}/pod1`, to.pods[0], 'eth0'),
@@ -69,9 +69,14 @@ function places(from: Site, to: Site, devices: readonly string[]): Place[] {
  * Sends one marked ping between the first pods of two hosts and finds it at every place.
  * @param devices  names of the two hosts' TUN devices
  */
-export async function walk(from: Site, to: Site, devices: readonly string[]): Promise<Walk> {
+export async function walk(
+  from: Site,
+  to: Site,
+  devices: readonly string[],
+  backend: DemoBackend,
+): Promise<Walk> {
   const [pod, target] = [from.pods[0], to.pods[0]]
-  const all = places(from, to, devices)
+  const all = places(from, to, devices, backend)
   const captures = await Promise.all(all.map(({ netns, iface }) => netns.capture(iface, 'ip')))
   const mark = randomBytes(8).toString('hex')
   const result = await ping(pod, pod.address, target.address, 1, mark)

@@ -11,8 +11,25 @@ import type { ManagedProcess } from '../lab/process.js'
 import type { SubnetEnv } from '../lab/subnet-env.js'
 import { type Status, readStatus } from '../status.js'
 
-/** The network that the demo's hosts share; small subnets are carved out of it by flannel's defaults. */
-export const NETWORK_CONFIG = { Network: '10.5.0.0/16', Backend: { Type: 'udp' } }
+/** What the demo's hosts share, beside what flannel's defaults make of it. */
+export interface World {
+  readonly store: StoreKind
+  readonly backend: DemoBackend
+  /** Whether the network has IPv6 beside IPv4. */
+  readonly ipv6: boolean
+}
+
+export const DEMO_BACKENDS = ['udp', 'vxlan'] as const
+export type DemoBackend = (typeof DEMO_BACKENDS)[number]
+
+/** The network configuration; small subnets are carved out of its networks. */
+export function networkConfig({ backend, ipv6 }: World): object {
+  return {
+    Network: '10.5.0.0/16',
+    ...(ipv6 ? { EnableIPv6: true, IPv6Network: 'fd05::/48' } : {}),
+    Backend: { Type: backend },
+  }
+}
 
 /** A host with what runs on it. */
 export interface Site {
@@ -28,10 +45,10 @@ const START_MS = 20_000
 /** Arguments that point a daemon at the store, which this call fills with the network configuration. */
 export async function openStore(
   lab: Lab,
-  kind: StoreKind,
+  world: World,
 ): Promise<{ store: string | null; args: string[]; description: string }> {
-  const config = JSON.stringify(NETWORK_CONFIG)
-  if (kind === 'etcd') {
+  const config = JSON.stringify(networkConfig(world))
+  if (world.store === 'etcd') {
     const etcd = await lab.startEtcd()
     await etcd.put('/coreos.com/network/config', config)
     const args = [`--etcd-endpoints=${etcd.endpoint}`]
@@ -75,7 +92,7 @@ async function envOf(host: Host, daemon: ManagedProcess): Promise<SubnetEnv> {
 }
 
 /**
- * Waits until every daemon is ready and has a route to every other.
+ * Waits until every daemon is ready and knows every other.
  * @returns the daemons' status, in the order of the sites
  * @throws  HeddleError HEDDLE_ABORTED when the time is up
  */
@@ -84,10 +101,10 @@ export async function untilJoined(sites: readonly Site[]): Promise<Status[]> {
   for (;;) {
     const all = await Promise.allSettled(sites.map(({ host }) => readStatus(host.subnetFile)))
     const known = all.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []))
-    const isJoined = known.every((status) => status.routes === sites.length - 1)
+    const isJoined = known.every((status) => status.peers.length === sites.length - 1)
     if (known.length === sites.length && isJoined) return known
     if (Date.now() > deadline) {
-      const seen = known.map((status) => `${status.lease.subnet}: ${status.routes} routes`)
+      const seen = known.map((status) => `${status.lease.subnet}: ${status.peers.length} peers`)
       const what = seen.join(', ') || 'no daemon answers'
       throw new HeddleError('HEDDLE_ABORTED', `the hosts have not found each other: ${what}`)
     }

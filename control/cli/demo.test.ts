@@ -191,6 +191,18 @@ t.test('the same over etcd, as JSON', { skip }, async (t) => {
   }
 })
 
+t.test('vxlan in a dual-stack network', { skip }, async (t) => {
+  const run = start('--backend=vxlan', '--ipv6')
+  t.equal(await run.ended, 0)
+  const text = run.output()
+  t.equal([...text.matchAll(/reply \d: ttl 62, round trip [\d.]+ ms/g)].length, 12, 'IPv4 and IPv6')
+  t.match(text, /fd05\S*::\d (?:->|→) fd05\S*::\d: 3 of 3 answered/)
+  t.match(text, /4 {2}h1 eth0 .*\n.*VXLAN, flags \[I\].*vni 1.*ttl 63/)
+  t.match(text, /50 bytes put in front/)
+  t.match(text, /h1 +10\.5\.\d+\.0\/24,fd05:\S*\/64/)
+  t.same(left(run.pid), [])
+})
+
 t.test('Ctrl-C removes everything', { skip }, async (t) => {
   for (const moment of [/Two hosts/, /Leases/, /A TCP transfer/]) {
     const run = start()

@@ -12,17 +12,20 @@ import { type Lab, createLab } from '../lab/lab.js'
 import { listLabs, removeLab } from '../lab/registry.js'
 import { faultsOf, present } from './demo-run.js'
 import { SILENT, type Terminal, createTerminal } from './demo-terminal.js'
-import type { StoreKind } from './demo-world.js'
+import { DEMO_BACKENDS, type World } from './demo-world.js'
 import type { CommandIo } from './heddle.js'
 
-const USAGE = `usage: heddle demo [--store=file|etcd] [--keep] [--json]
+const USAGE = `usage: heddle demo [--store=file|etcd] [--backend=udp|vxlan] [--ipv6] [--keep] [--json]
        heddle demo --remove
 
-  --store=file  keep the leases in a directory (default)
-  --store=etcd  keep them in an etcd that the demo starts
-  --keep        leave hosts and daemons running, and print how to look around
-  --remove      remove what --keep left
-  --json        print the measurements as one JSON document instead of text
+  --store=file     keep the leases in a directory (default)
+  --store=etcd     keep them in an etcd that the demo starts
+  --backend=udp    inner packets in UDP alone (default)
+  --backend=vxlan  in VXLAN, in user space
+  --ipv6           a dual-stack network, pings over IPv6 as well
+  --keep           leave hosts and daemons running, and print how to look around
+  --remove         remove what --keep left
+  --json           print the measurements as one JSON document instead of text
 `
 
 /**
@@ -36,6 +39,8 @@ export async function demo(argv: string[], io: CommandIo): Promise<number> {
       args: argv,
       options: {
         store: { type: 'string', default: 'file' },
+        backend: { type: 'string', default: 'udp' },
+        ipv6: { type: 'boolean', default: false },
         keep: { type: 'boolean', default: false },
         remove: { type: 'boolean', default: false },
         json: { type: 'boolean', default: false },
@@ -56,7 +61,9 @@ export async function demo(argv: string[], io: CommandIo): Promise<number> {
   if (options.remove) return removeKept(io)
   const { store } = options
   if (store !== 'file' && store !== 'etcd') return complain(io, `there is no store "${store}"`)
-  return runDemo(store, options.keep, options.json, io)
+  const backend = DEMO_BACKENDS.find((known) => known === options.backend)
+  if (backend === undefined) return complain(io, `there is no backend "${options.backend}"`)
+  return runDemo({ store, backend, ipv6: options.ipv6 }, options.keep, options.json, io)
 }
 
 function complain(io: CommandIo, what: string): number {
@@ -75,7 +82,7 @@ function removeKept(io: CommandIo): number {
 }
 
 async function runDemo(
-  kind: StoreKind,
+  world: World,
   isKept: boolean,
   isJson: boolean,
   io: CommandIo,
@@ -92,8 +99,8 @@ async function runDemo(
   process.once('SIGTERM', onSignal)
   let lab: Lab | null = null
   try {
-    lab = await createLab({ hosts: 2 })
-    const measured = await present(lab, kind, isJson ? SILENT : terminal)
+    lab = await createLab({ hosts: 2, ipv6: world.ipv6 })
+    const measured = await present(lab, world, isJson ? SILENT : terminal)
     if (isJson) io.stdout.write(`${JSON.stringify(measured, null, 2)}\n`)
     const faults = faultsOf(measured)
     const seconds = ((performance.now() - start) / 1000).toFixed(1)
