@@ -41,6 +41,7 @@ import {
 } from './packet/verdict.js'
 import * as ipv4 from './wire/ipv4.js'
 import * as ipv6 from './wire/ipv6.js'
+import { FRAGMENT } from './wire/ipv6-extensions.js'
 import * as vnethdr from './wire/vnethdr.js'
 
 export interface EgressParts {
@@ -95,6 +96,8 @@ export function createEgress(parts: EgressParts): Egress {
   let isTcp = false
   /** The socket that the packet at hand leaves by. */
   let socket = 0
+  /** Whether the packet before was a fragment. */
+  let wasFragment = false
   /** Segments of the super-packet at hand, and those that are staged already. */
   let segments = 0
   let segment = 0
@@ -128,8 +131,14 @@ export function createEgress(parts: EgressParts): Egress {
     return FORWARD
   }
 
-  /** From where? The flow decides, so that it keeps its order. */
+  /**
+   * From where? The flow decides, so that it keeps its order. Fragments and whole datagrams of one flow
+   * leave by two sockets: neither may join a run that was begun before the other.
+   */
   function pickSocket(at: number): number {
+    const isFragment = isV6 ? ipv6.nextHeader(view, at) === FRAGMENT : ipv4.isFragment(view, at)
+    if (isFragment !== wasFragment) runs.clear()
+    wasFragment = isFragment
     return (isV6 ? flowHash6(view, at) : flowHash4(view, at)) >>> socketShift
   }
 

@@ -4,7 +4,7 @@
  *
  * A fragment counts by its addresses alone, since later ones have no ports; so does an IPv6 packet with
  * extension headers. A datagram that is sent in fragments may therefore leave from another port than
- * one of its flow that is not, as from the kernel's own device.
+ * one of its flow that is not, as from the kernel's own device; egress.ts keeps their order.
  */
 import * as ipv4 from './wire/ipv4.js'
 import * as ipv6 from './wire/ipv6.js'

@@ -83,6 +83,8 @@ export interface TestHostOptions {
   /** Packets that each device's queue holds. */
   readonly queueLen?: number
   readonly onGivenUp?: OnGivenUp
+  /** Sockets that flows are spread over, default 1. */
+  readonly sockets?: number
   /** Default: by leases. */
   readonly ingressCheck?: Partial<Pick<IngressCheckOptions, 'mode' | 'exceptions'>>
   readonly onRefused?: OnRefused
@@ -126,6 +128,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
     hops,
     encap,
     hasIpv6: options.hasIpv6 ?? false,
+    sockets: options.sockets ?? 1,
     ingressCheck: {
       mode: options.ingressCheck?.mode ?? 'leases',
       hosts: attachFibReader(hosts.shared, 0),

@@ -88,7 +88,7 @@ async function flood(t: Test, from: Pod, to: Pod): Promise<void> {
   t.ok(Number(received) >= 9990, stdout)
 }
 
-t.test('a daemon and the kernel', { skip }, async (t) => {
+t.test('a daemon and the kernel (F43)', { skip }, async (t) => {
   const { overlay, h1, h2, p1, p2 } = await createWorld(t)
 
   await t.test('frames: the same fields both ways', async (t) => {

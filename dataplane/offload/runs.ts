@@ -66,7 +66,7 @@ export class Runs {
     this.rooms[slot] = room
   }
 
-  /** Forgets the open runs: their entries were handed over. */
+  /** Closes the open runs: nothing joins them any more. */
   clear(): void {
     this.hops.fill(0)
   }
