@@ -19,7 +19,7 @@ import type { FibReader } from './fib/fib.js'
 import type { HopTable } from './fib/nexthop.js'
 import type { IcmpErrors } from './icmp.js'
 import type { IngressCheck } from './ingress-check.js'
-import type { NeighbourAnswers } from './neighbours.js'
+import { HOP_LIMIT, type NeighbourAnswers } from './neighbours.js'
 import type { Coalescer } from './offload/coalesce.js'
 import type { Segmenter } from './offload/segment.js'
 import type { Sums } from './offload/sums.js'
@@ -185,6 +185,8 @@ export function createIngress(parts: IngressParts): Ingress {
       return
     }
     verdict = classify(at, len)
+    if (verdict === FORWARD && isV6 && neighbours !== null && ipv6.hopLimit(view, at) === HOP_LIMIT)
+      verdict = neighbours.verdict(verdict, start, length)
     if (verdict === FORWARD) verdict = admit(at)
     if (verdict === FORWARD) verdict = isV6 ? check.verdict6(at) : check.verdict4(at)
     if (verdict === FORWARD) verdict = age(at)

@@ -56,8 +56,16 @@ function message6(
 const OWN6 = [...SUBNET6_B]
 const PEER6 = [...SUBNET6_A]
 const GROUP6 = [0xff, 2, ...new Array<number>(9).fill(0), 1, 0xff, 0, 0, 0]
-const solicitation = ({ src = PEER6, target = OWN6, hops = 255, type = 135 } = {}): number[] =>
-  message6({ to: [0x33, 0x33, 0xff, 0, 0, 0], from: A, hops }, src, GROUP6, [
+const GROUP_MAC = [0x33, 0x33, 0xff, 0, 0, 0]
+const solicitation = ({
+  to = GROUP_MAC,
+  dst = GROUP6,
+  src = PEER6,
+  target = OWN6,
+  hops = 255,
+  type = 135,
+} = {}): number[] =>
+  message6({ to, from: A, hops }, src, dst, [
     ...[type, 0, 0, 0, 0, 0, 0, 0, ...target],
     ...[1, 1, ...A],
   ])
@@ -83,17 +91,31 @@ t.test('an ARP request is answered, to all or to us', async (t) => {
   }
 })
 
-t.test('a neighbour solicitation is answered', async (t) => {
-  const { verdict, sent } = ask(solicitation())
-  t.equal(verdict, 'neighbour_answered')
-  const advertisement = message6({ to: A, from: B }, OWN6, PEER6, [
-    ...[136, 0, 0, 0, 0x60, 0, 0, 0, ...OWN6],
-    ...[2, 1, ...B],
-  ])
-  t.same(
-    sent.map(({ bytes }) => hex(bytes)),
-    [hex(Uint8Array.from(advertisement))],
-  )
+t.test('a neighbour solicitation is answered, to all or to us', async (t) => {
+  const linkLocal = [0xfe, 0x80, ...new Array<number>(13).fill(0), 1]
+  for (const [question, asker] of [
+    [solicitation(), PEER6],
+    [solicitation({ to: B, dst: OWN6 }), PEER6],
+    [solicitation({ to: B, dst: OWN6, src: linkLocal }), linkLocal],
+  ] as const) {
+    const { verdict, sent } = ask(question)
+    t.equal(verdict, 'neighbour_answered')
+    const advertisement = message6({ to: A, from: B }, OWN6, asker, [
+      ...[136, 0, 0, 0, 0x60, 0, 0, 0, ...OWN6],
+      ...[2, 1, ...B],
+    ])
+    t.same(
+      sent.map(({ bytes }) => hex(bytes)),
+      [hex(Uint8Array.from(advertisement))],
+    )
+  }
+})
+
+t.test('other IPv6 packets to our MAC go on, whatever their hop limit', async (t) => {
+  for (const hops of [254, 255]) {
+    const echo = message6({ to: B, from: A, hops }, PEER6, OWN6, [128, 0, 0, 0, 0, 1, 0, 1])
+    t.same(ask(echo), { verdict: 'forward', sent: [] }, `hop limit ${hops}`)
+  }
 })
 
 t.test('an IPv6 underlay', async (t) => {

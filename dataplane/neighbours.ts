@@ -19,6 +19,7 @@ import {
   DROP_SOURCE_UNKNOWN,
   DROP_VXLAN_ETHERTYPE,
   DROP_VXLAN_GROUP,
+  FORWARD,
   NEIGHBOUR_ANSWERED,
   type Verdict,
 } from './packet/verdict.js'
@@ -38,7 +39,7 @@ const ADVERTISEMENT_LEN = icmpv6.HEADER_LEN + ipv6.ADDRESS_LEN + OPTION_LEN
 /** Solicited, and to override what the asker has (RFC 4861 §4.4). */
 const FLAGS = 0x6000_0000
 /** A neighbour's message has crossed no router (RFC 4861 §7.1.1). */
-const HOP_LIMIT = 255
+export const HOP_LIMIT = 255
 const SLOT_BYTES = 96
 /** Bytes of arena that the answers take. */
 export const NEIGHBOURS_ARENA_BYTES = SLOTS * SLOT_BYTES
@@ -104,19 +105,22 @@ export class NeighbourAnswers {
   }
 
   /**
-   * Answers a frame that the encapsulation has refused, if it asks for us.
-   * @param refusal  why it has
+   * Answers a frame, if it asks for us: one that the encapsulation has refused, or IPv6 for our MAC, as
+   * a kernel sends it that makes sure of what it knows (RFC 4861 §7.3.3).
+   * @param verdict  what would become of it otherwise
    * @param at       first byte of the datagram, which the check has taken up
    * @returns        the verdict about it
    */
-  verdict(refusal: Verdict, at: number, len: number): Verdict {
-    if (refusal !== DROP_VXLAN_GROUP && refusal !== DROP_VXLAN_ETHERTYPE) return refusal
+  verdict(verdict: Verdict, at: number, len: number): Verdict {
+    const mayAsk =
+      verdict === FORWARD || verdict === DROP_VXLAN_GROUP || verdict === DROP_VXLAN_ETHERTYPE
+    if (!mayAsk) return verdict
     const type = ethernet.etherType(this.view, at + vxlan.HEADER_LEN)
     const packet = at + VXLAN_HEADER_LEN
     const left = len - VXLAN_HEADER_LEN
     const isArp = type === ethernet.TYPE_ARP
     if (isArp ? !this.isRequest(packet, left) : !this.isSolicitation(type, packet, left)) {
-      return refusal
+      return verdict
     }
     if (!this.check.isHostKnown()) return DROP_SOURCE_UNKNOWN
     if (this.tokens === 0 || this.out.isFull()) return DROP_NEIGHBOUR_LIMITED

@@ -11,6 +11,7 @@ const ROUTES: readonly RouteInfo[] = [
   { dst: '172.30.0.13', gateway: '172.30.0.254', dev: 'eth0' },
   { dst: '172.31.0.0/16', nexthops: [{ dev: 'eth0' }, { dev: 'eth1' }] },
   { dst: '10.5.0.0/16', dev: 'flannel.1' },
+  { dst: 'fd99::/64', dev: 'lo', type: 'unreachable' },
   { dst: 'default', gateway: 'fd30::fe', dev: 'eth0' },
   { dst: 'fd30::/64', dev: 'eth1' },
 ]
@@ -21,6 +22,7 @@ const cases: readonly (readonly [name: string, address: string, device: string |
   ['by several ways', '172.31.0.1', null],
   ['IPv6 on the same network', 'fd30::12', 'eth1'],
   ['IPv6 behind the default gateway', 'fd31::12', null],
+  ['IPv6 that is declared unreachable', 'fd99::12', null],
 ]
 for (const [name, address, device] of cases) {
   t.test(name, async (t) => {

@@ -42,6 +42,7 @@ export function directRoutes(
   return peers.flatMap(({ destination, address }) => {
     const route = candidates.find((candidate) => candidate.contains(address))?.route
     if (route?.dev === undefined || route.gateway !== undefined) return []
+    if (route.type !== undefined && route.type !== 'unicast') return []
     return [{ destination, device: route.dev, via: address }]
   })
 }

@@ -40,6 +40,8 @@ export interface RouteInfo {
   readonly dst: string
   /** Absent for routes without a device (blackhole) and for multipath routes. */
   readonly dev?: string
+  /** `unreachable`, `blackhole`, …; absent for a route that leads somewhere. */
+  readonly type?: string
   readonly gateway?: string
   /** Who made it: a name of rtnetlink(7), or a number. */
   readonly protocol?: string

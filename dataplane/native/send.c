@@ -10,7 +10,7 @@
  * behind it.
  *
  * A socket is one of those that the call was given, by its place; neighbours of one socket leave in one
- * system call.
+ * system call, and one that is full costs no more than these.
  */
 #include "heddle.h"
 
@@ -237,17 +237,20 @@ napi_value send_entries(napi_env env, napi_callback_info info) {
     }
     for (int32_t done = 0; done < chunk;) {
       int fd = word(fds.data + outbox.sockets[done]);
-      int got = sendmmsg(fd, outbox.messages + done,
-                         (unsigned)(same_socket(&outbox, done, chunk) - done),
+      int32_t end = same_socket(&outbox, done, chunk);
+      int got = sendmmsg(fd, outbox.messages + done, (unsigned)(end - done),
                          MSG_DONTWAIT | MSG_NOSIGNAL);
       if (got > 0) {
         set_results(&order, i + done, i + done + got, 0);
         done += got;
       } else if (errno == EBADF || errno == ENOTSOCK) {
         return fail(&call, errno, "sendmmsg");
-      } else if (is_full(errno)) {
+      } else if (is_full(errno) && fds.length == 1) {
         set_results(&order, i + done, order.count, errno);
         return number(&call, order.count);
+      } else if (is_full(errno)) {
+        set_results(&order, i + done, i + end, errno);
+        done = end;
       } else if (errno != EINTR) {
         set_results(&order, i + done, i + done + 1, errno);
         if (errno == EMSGSIZE || outbox.messages[done].msg_hdr.msg_controllen != 0) {
