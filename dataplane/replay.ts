@@ -7,7 +7,7 @@
  */
 import { Counters, COUNTERS_BYTES, describeCounters, EGRESS, INGRESS } from './counters.js'
 import type { CountersReport } from './counters.js'
-import { flannelUdp } from './encap/flannel-udp.js'
+import { createEncap, type EncapChoice } from './encap/choice.js'
 import { createEngineArena, Engine } from './engine.js'
 import { createFib } from './fib/lpm-writer.js'
 import { attachFibReader } from './fib/lpm.js'
@@ -17,6 +17,7 @@ import { NO_OFFLOAD } from './offload/offload.js'
 import { createPlainSums } from './offload/sums.js'
 import { HostSet } from './host-set.js'
 import type { IngressCheckMode } from './ingress-check.js'
+import type { Mac } from './mac.js'
 import { createMemoryPair, type MemoryPair, type SentDatagram } from './io/memory.js'
 import { VERDICT_COUNT, verdictName } from './packet/verdict.js'
 
@@ -30,6 +31,8 @@ export interface ReplayRoute {
   readonly peer: number
   /** UDP port of the host, 1..65535. */
   readonly port: number
+  /** MAC address of its VTEP, where the encapsulation has them. */
+  readonly mac?: Mac
 }
 
 export interface ReplayOptions {
@@ -40,6 +43,10 @@ export interface ReplayOptions {
   readonly mtu: number
   /** How much the sources of packets from outside are checked, by the routes' peers; default `off`. */
   readonly ingressCheck?: IngressCheckMode
+  /** Default: flannel's `udp`. */
+  readonly encap?: EncapChoice
+  /** UDP port at which the hosts listen: where answers to ARP go. */
+  readonly port: number
 }
 
 /** What became of one packet. */
@@ -68,15 +75,18 @@ export class Replay {
 
   /** @throws RangeError for a prefix, port or MTU out of range */
   constructor(options: ReplayOptions) {
-    const { subnet, routes, mtu } = options
+    const { subnet, routes, mtu, port, encap: choice = { kind: 'udp' } } = options
     const fib = createFib({ readers: 1, reserveBytes: RESERVE_BYTES, maxHops: MAX_HOPS })
     const hosts = new HostSet(1)
-    for (const { addr, len, peer, port } of routes) {
-      hosts.add(peer)
-      fib.writer.insert4(addr, len, fib.hops.addPeer(peer, port))
+    for (const route of routes) {
+      hosts.add(route.peer)
+      const hop = fib.hops.addPeer(route.peer, route.port, route.mac)
+      fib.writer.insert4(route.addr, route.len, hop)
     }
     fib.writer.insert4(subnet.addr, subnet.len, fib.hops.addLocal())
-    const arena = createEngineArena(mtu, flannelUdp, NO_OFFLOAD)
+    const hops = createHopTable(fib.shared)
+    const encap = createEncap(choice, hops)
+    const arena = createEngineArena(mtu, encap, NO_OFFLOAD)
     this.devices = createMemoryPair(arena)
     this.engine = new Engine({
       arena,
@@ -84,8 +94,9 @@ export class Replay {
       outside: this.devices.outside,
       icmp: this.devices.raw,
       fib: attachFibReader(fib.shared, 0),
-      hops: createHopTable(fib.shared),
-      encap: flannelUdp,
+      hops,
+      encap,
+      ...(choice.kind === 'vxlan' ? { vtep: { ...choice, port } } : {}),
       hasIpv6: false,
       ingressCheck: {
         mode: options.ingressCheck ?? 'off',

@@ -3,16 +3,24 @@
  * first packet, so that every mistake is one clear message.
  *
  * The file says what a host knows: `{"network", "subnet", "publicIP", "port", "mtu", "routes"}`,
- * with routes as `{"10.5.2.0/24": "192.0.2.2"}`. Flags win over the file; their routes are added.
+ * with routes as `{"10.5.2.0/24": "192.0.2.2"}`, and `"vni"` and `"mac"` for VXLAN. Flags win over the
+ * file; their routes are added.
  */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { z } from 'zod'
 import {
+  type EncapChoice,
   INGRESS_CHECKS,
+  type IngressCheckMode,
+  isStation,
+  type Mac,
+  parseMac,
   UDP_OVERHEAD,
   UDP_PORT,
-  type IngressCheckMode,
+  VXLAN_OVERHEAD,
+  VXLAN_PORT,
+  VXLAN_VNI,
 } from '../../dataplane/index.js'
 import { HeddleError } from '../errors.js'
 import { contains4, formatPrefix4, parseAddr4, parsePrefix4, type Prefix4 } from '../prefix.js'
@@ -26,6 +34,8 @@ export interface PeerRoute {
   readonly host: number
   /** UDP port. */
   readonly port: number
+  /** MAC address of its VTEP; only with VXLAN. */
+  readonly mac?: Mac
 }
 
 export interface ReplaySettings {
@@ -33,6 +43,7 @@ export interface ReplaySettings {
   readonly output: string | null
   readonly isJson: boolean
   readonly direction: Direction
+  readonly encap: EncapChoice
   readonly subnet: Prefix4
   /** Own outer address, uint32, host order; null = unknown, then every datagram counts as ours. */
   readonly publicIP: number | null
@@ -46,25 +57,36 @@ export interface ReplaySettings {
 
 const DIRECTIONS: readonly Direction[] = ['egress', 'ingress', 'auto']
 /** Backends that flannel knows and replay does not. */
-const OTHER_BACKENDS = ['vxlan', 'host-gw', 'ipip', 'wireguard', 'alloc', 'extension']
+const OTHER_BACKENDS = ['host-gw', 'ipip', 'wireguard', 'alloc', 'extension']
 const ETHERNET_MTU = 1500
 const MIN_MTU = 68
 const MAX_MTU = 65535
+const MAX_VNI = 0xff_ffff
+/** What a backend's port and MTU are when nobody says. */
+const BACKENDS = {
+  udp: { port: UDP_PORT, mtu: ETHERNET_MTU - UDP_OVERHEAD[4] },
+  vxlan: { port: VXLAN_PORT, mtu: ETHERNET_MTU - VXLAN_OVERHEAD[4] },
+} as const
+type BackendName = keyof typeof BACKENDS
 
 export const REPLAY_USAGE = `usage: heddle replay IN.pcap --subnet=CIDR [options]
 
 Runs each packet of a capture through the engine and prints what becomes of it.
 
-  --backend=udp            the encapsulation; no other is built yet
+  --backend=udp            the encapsulation: udp or vxlan
   --subnet=CIDR            subnet of the host that the engine stands for
-  --route=SUBNET=HOST      where a subnet's packets go, as HOST or HOST:PORT; may be repeated
+  --route=SUBNET=HOST      where a subnet's packets go, as HOST or HOST:PORT; may be repeated. With
+                           vxlan followed by the MAC of its flannel.N: HOST,MAC or HOST:PORT,MAC
+  --vni=N                  VXLAN network identifier (default ${VXLAN_VNI})
+  --mac=MAC                MAC of the own flannel.N; needed with vxlan
   --network=CIDR           the whole network; subnets outside it are then refused
   --public-ip=ADDR         own outer address; datagrams to others are left out
-  --port=N                 UDP port of the overlay (default ${UDP_PORT})
-  --mtu=N                  MTU of the TUN device (default ${ETHERNET_MTU - UDP_OVERHEAD[4]})
+  --port=N                 UDP port of the overlay (default ${BACKENDS.udp.port}, vxlan ${BACKENDS.vxlan.port})
+  --mtu=N                  MTU of the TUN device (default ${BACKENDS.udp.mtu}, vxlan ${BACKENDS.vxlan.mtu})
   --ingress-check=off      which sources packets from outside may have: leases or strict, by the
                            routes given, or off for any
-  --config=FILE.json       the same as JSON: network, subnet, publicIP, port, mtu, routes
+  --config=FILE.json       the same as JSON: network, subnet, publicIP, port, mtu, routes,
+                           vni, mac
   --direction=auto         egress: packets go to the TUN device; ingress: datagrams to the port
                            arrive from the underlay; auto: egress for raw-IP captures, without
                            the packets for the own subnet, and ingress for others
@@ -78,6 +100,8 @@ const CONFIG = z.strictObject({
   publicIP: z.string().optional(),
   port: z.number().optional(),
   mtu: z.number().optional(),
+  vni: z.number().optional(),
+  mac: z.string().optional(),
   routes: z.record(z.string(), z.string()).optional(),
 })
 type Config = z.infer<typeof CONFIG>
@@ -94,9 +118,10 @@ export function parseReplay(argv: readonly string[]): ReplaySettings | null {
   const [input, ...more] = positionals
   if (input === undefined) throw usage('no capture is named; give IN.pcap')
   if (more.length > 0) throw usage(`one capture at a time, so what is "${more.join(' ')}"?`)
-  checkBackend(values.backend)
+  const backend = backendFrom(values.backend)
+  const standard = BACKENDS[backend]
   const config = values.config === undefined ? {} : readConfig(values.config)
-  const port = numberWithin('--port', values.port ?? config.port ?? UDP_PORT, 1, 65535)
+  const port = numberWithin('--port', values.port ?? config.port ?? standard.port, 1, 65535)
   const network = optional(prefixFrom, '--network', values.network ?? config.network)
   const subnetText = values.subnet ?? config.subnet
   if (subnetText === undefined) {
@@ -112,13 +137,9 @@ export function parseReplay(argv: readonly string[]): ReplaySettings | null {
     subnet,
     publicIP: optional(addressFrom, '--public-ip', values['public-ip'] ?? config.publicIP),
     port,
-    mtu: numberWithin(
-      '--mtu',
-      values.mtu ?? config.mtu ?? ETHERNET_MTU - UDP_OVERHEAD[4],
-      MIN_MTU,
-      MAX_MTU,
-    ),
-    routes: routesFrom(config, values.route, { port, network, subnet }),
+    encap: encapFrom(backend, values.vni ?? config.vni, values.mac ?? config.mac),
+    mtu: numberWithin('--mtu', values.mtu ?? config.mtu ?? standard.mtu, MIN_MTU, MAX_MTU),
+    routes: routesFrom(config, values.route, { port, network, subnet, backend }),
     ingressCheck: checkFrom(values['ingress-check']),
   }
 }
@@ -138,6 +159,8 @@ function parseFlags(argv: readonly string[]) {
         'public-ip': { type: 'string' },
         port: { type: 'string' },
         mtu: { type: 'string' },
+        vni: { type: 'string' },
+        mac: { type: 'string' },
         'ingress-check': { type: 'string', default: 'off' },
         write: { type: 'string', short: 'w' },
         json: { type: 'boolean', default: false },
@@ -149,11 +172,37 @@ function parseFlags(argv: readonly string[]) {
   }
 }
 
-function checkBackend(name: string): void {
-  if (name === 'udp') return
+function backendFrom(name: string): BackendName {
+  if (name === 'udp' || name === 'vxlan') return name
   const isKnown = OTHER_BACKENDS.includes(name)
   const what = isKnown ? 'is not built yet' : 'is no backend'
-  throw usage(`--backend=${name} ${what}; replay knows udp`)
+  throw usage(`--backend=${name} ${what}; replay knows udp and vxlan`)
+}
+
+function encapFrom(
+  backend: BackendName,
+  vni: string | number | undefined,
+  mac: string | undefined,
+): EncapChoice {
+  if (backend === 'udp') {
+    if (vni !== undefined) throw usage('--vni is for --backend=vxlan')
+    if (mac !== undefined) throw usage('--mac is for --backend=vxlan')
+    return { kind: 'udp' }
+  }
+  if (mac === undefined) {
+    throw usage('the own MAC is not known; give --mac=MAC, as ip link show flannel.1 tells it')
+  }
+  return {
+    kind: 'vxlan',
+    vni: numberWithin('--vni', vni ?? VXLAN_VNI, 0, MAX_VNI),
+    mac: macFrom('--mac', mac),
+  }
+}
+
+function macFrom(label: string, text: string): Mac {
+  const mac = parseMac(text)
+  if (mac !== null && isStation(mac)) return mac
+  throw usage(`${label}: "${text}" is not the MAC address of a station`)
 }
 
 function directionFrom(text: string): Direction {
@@ -189,6 +238,7 @@ interface RouteContext {
   readonly port: number
   readonly network: Prefix4 | null
   readonly subnet: Prefix4
+  readonly backend: BackendName
 }
 
 function routesFrom(config: Config, flags: readonly string[], context: RouteContext): PeerRoute[] {
@@ -217,10 +267,19 @@ function routeFrom(label: string, subnetText: string, host: string, c: RouteCont
   checkInside(c.network, label, subnet)
   const key = formatPrefix4(subnet)
   if (key === formatPrefix4(c.subnet)) throw usage(`${label}: ${key} is the own subnet`)
-  return { subnet, ...hostFrom(label, host, c.port) }
+  return { subnet, ...hostFrom(label, host, c) }
 }
 
-function hostFrom(label: string, text: string, port: number): { host: number; port: number } {
+function hostFrom(label: string, text: string, c: RouteContext): Omit<PeerRoute, 'subnet'> {
+  if (c.backend === 'udp') return endpointFrom(label, text, c.port)
+  const [endpoint = '', mac] = text.split(/,(.*)/s)
+  if (mac === undefined) {
+    throw usage(`${label}: "${text}" lacks the MAC of the host's VTEP; write HOST,MAC`)
+  }
+  return { ...endpointFrom(label, endpoint, c.port), mac: macFrom(label, mac) }
+}
+
+function endpointFrom(label: string, text: string, port: number): { host: number; port: number } {
   const [address, portText, ...rest] = text.split(':')
   const host = address === undefined ? null : parseAddr4(address)
   if (host === null || rest.length > 0) {

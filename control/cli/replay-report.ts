@@ -5,6 +5,7 @@
 import {
   describeEndpoint,
   describePacket,
+  describeVxlan,
   type Endpoint,
   type Fate,
 } from '../../dataplane/index.js'
@@ -19,6 +20,8 @@ export interface ReplayedPacket {
   readonly captured: number
   readonly length: number
   readonly outcome: Outcome
+  /** Whether datagrams are VXLAN; else they are bare packets. */
+  readonly isVxlan: boolean
 }
 
 export type Outcome =
@@ -47,8 +50,9 @@ export function formatText(packet: ReplayedPacket): string {
   const isCut = packet.captured < packet.length
   const cut = isCut ? `  [captured ${packet.captured} of ${packet.length} bytes]` : ''
   const source = from === null ? '' : `from ${describeEndpoint(from)}: `
-  const line = `${start}${fate.direction}  ${fate.verdict}  ${source}${describe(input)}${cut}`
-  const out = outputs(fate).map((o) => `        -> ${o.to}: ${o.description}`)
+  const what = describe(input, packet.isVxlan && from !== null)
+  const line = `${start}${fate.direction}  ${fate.verdict}  ${source}${what}${cut}`
+  const out = outputs(fate, packet.isVxlan).map((o) => `        -> ${o.to}: ${o.description}`)
   return [line, ...out, ''].join('\n')
 }
 
@@ -66,8 +70,8 @@ export function formatJson(packet: ReplayedPacket): string {
     direction: fate.direction,
     verdict: fate.verdict,
     from: from === null ? null : describeEndpoint(from),
-    description: describe(input),
-    out: outputs(fate),
+    description: describe(input, packet.isVxlan && from !== null),
+    out: outputs(fate, packet.isVxlan),
   })
 }
 
@@ -105,22 +109,22 @@ interface Output {
   readonly bytes: string
 }
 
-function outputs(fate: Fate): Output[] {
-  const output = (to: string, bytes: Uint8Array): Output => ({
+function outputs(fate: Fate, isVxlan: boolean): Output[] {
+  const output = (to: string, bytes: Uint8Array, isFramed = false): Output => ({
     to,
-    description: describe(bytes),
+    description: describe(bytes, isFramed),
     bytes: Buffer.from(bytes).toString('hex'),
   })
   return [
     ...fate.delivered.map((bytes) => output('tun', bytes)),
-    ...fate.sent.map(({ bytes, to }) => output(describeEndpoint(to), bytes)),
+    ...fate.sent.map(({ bytes, to }) => output(describeEndpoint(to), bytes, isVxlan)),
     ...fate.icmp.map(({ bytes }) => output('icmp', bytes)),
   ]
 }
 
-function describe(bytes: Uint8Array): string {
+function describe(bytes: Uint8Array, isVxlan: boolean): string {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  return describePacket(view, 0, bytes.length)
+  return isVxlan ? describeVxlan(view, 0, bytes.length) : describePacket(view, 0, bytes.length)
 }
 
 function count(counts: Map<string, number>, key: string): void {

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path'
 import { Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
+import { loadPcap } from '../../dataplane/index.js'
 import { replay } from './replay.js'
 
 const ROOT = repoRoot()
@@ -47,6 +48,7 @@ interface Line {
   time?: string
   direction?: string
   verdict?: string
+  description?: string
   skipped?: string
   from?: string | null
   out?: { to: string; description: string; bytes: string }[]
@@ -69,7 +71,13 @@ async function runJson(...argv: string[]): Promise<{ code: number; lines: Line[]
 
 const ETHERNET = join(CAPTURES, 'ethernet.pcap')
 const RAW = join(CAPTURES, 'raw-nano.pcap')
+const VXLAN = join(CAPTURES, 'vxlan.pcap')
 const HOST_A = ['--subnet=10.5.1.0/24', '--network=10.5.0.0/16', '--route=10.5.2.0/24=192.0.2.2']
+const HOST_B = ['--subnet=10.5.2.0/24', '--public-ip=192.0.2.2']
+const VTEP_B = ['--backend=vxlan', '--mac=0e:00:00:00:01:02']
+const ROUTE_A = '--route=10.5.1.0/24=192.0.2.1,0e:00:00:00:01:01'
+/** Ethernet, IPv4 and UDP, before the VXLAN header. */
+const OUTER_HEADERS = 42
 
 t.test('an underlay capture is ingress', async (t) => {
   const { code, lines, err } = await runJson(ETHERNET, ...HOST_A, '--public-ip=192.0.2.1')
@@ -133,6 +141,81 @@ t.test("no route: the sender gets ICMP 3/0 from the subnet's base address", asyn
     [...bytes.subarray(9, 10), ...bytes.subarray(12, 22)],
     [1, 10, 5, 1, 0, 10, 5, 1, 0, 3, 0],
   )
+})
+
+t.test('a capture of kernel VXLAN devices: each frame to host B', async (t) => {
+  const { code, lines, err } = await runJson(VXLAN, ...HOST_B, ...VTEP_B, ROUTE_A)
+  t.equal(code, 0)
+  t.equal(err, '')
+  t.strictSame(lines.at(-1)!.summary, {
+    packets: 24,
+    verdicts: {
+      // Pings, a fragmented one, UDP, TCP, VXLAN within the overlay, and the last ping.
+      'ingress forward': 8,
+      'ingress drop_vxlan_vni': 1,
+      'ingress drop_vxlan_mac': 1,
+      'ingress neighbour_answered': 1,
+      'ingress drop_vxlan_group': 2,
+    },
+    skipped: {
+      'a datagram to 192.0.2.1:8472, which is not this host': 9,
+      'a fragment of an outer datagram': 2,
+    },
+    damage: null,
+  })
+  const [first] = lines
+  t.equal(first!.verdict, 'forward')
+  t.match(first!.description, /vni 1: 0e:00:00:00:01:01 > 0e:00:00:00:01:02, .*10\.5\.1\.0 >/i)
+  t.match(first!.out, [
+    { to: 'tun', description: /^IP 10\.5\.1\.0 > 10\.5\.2\.0: ICMP echo request/ },
+  ])
+})
+
+t.test('who has 10.5.2.0: the answer is the one the kernel gave', async (t) => {
+  const { lines } = await runJson(VXLAN, ...HOST_B, ...VTEP_B, ROUTE_A)
+  const asked = lines.findIndex((line) => line.verdict === 'neighbour_answered')
+  const [answer] = lines[asked]!.out!
+  t.equal(answer!.to, '192.0.2.1:8472')
+  const { records } = await loadPcap(VXLAN)
+  const replyOfKernel = [...records][asked + 1]!.bytes
+  t.equal(answer!.bytes, Buffer.from(replyOfKernel.subarray(OUTER_HEADERS)).toString('hex'))
+})
+
+/**
+ * A VXLAN packet with the checksum of inner UDP or TCP zeroed: a kernel whose peer is on the same machine
+ * leaves it unfinished, and the engine finishes it.
+ */
+function withoutChecksum(vxlan: Uint8Array): string {
+  const bytes = Uint8Array.from(vxlan)
+  const at = { 6: 58, 17: 48 }[bytes[31] ?? 0]
+  if (at !== undefined) bytes.fill(0, at, at + 2)
+  return Buffer.from(bytes).toString('hex')
+}
+
+t.test('what came in by VXLAN goes out as the kernel sent it', async (t) => {
+  const inner = join(FOLDER, 'inner.pcap')
+  t.equal((await run(VXLAN, ...HOST_B, ...VTEP_B, ROUTE_A, '-w', inner)).code, 0)
+  const { records } = await loadPcap(VXLAN)
+  const kernel = [...records].map(({ bytes }) => withoutChecksum(bytes.subarray(OUTER_HEADERS)))
+  const asA = ['--subnet=10.5.1.0/24', '--backend=vxlan', '--mac=0e:00:00:00:01:01']
+  const toB = '--route=10.5.2.0/24=192.0.2.2:4789,0e:00:00:00:01:02'
+  const { lines } = await runJson(inner, ...asA, toB)
+  const sent = lines.flatMap((line) => line.out ?? []).filter((out) => out.to !== 'icmp')
+  t.equal(sent.length, 8)
+  for (const { to, bytes, description } of sent) {
+    t.equal(to, '192.0.2.2:4789')
+    t.match(description, /vni 1: 0e:00:00:00:01:01 > 0e:00:00:00:01:02/)
+    t.ok(kernel.includes(withoutChecksum(Buffer.from(bytes, 'hex'))), description)
+  }
+})
+
+t.test('VXLAN of another identifier, and strict sources', async (t) => {
+  const other = await runJson(VXLAN, ...HOST_B, ...VTEP_B, '--vni=2', '--mac=0e:00:00:00:02:02')
+  t.equal(other.lines.at(-1)!.summary!.verdicts['ingress drop_vxlan_vni'], 12)
+  const strict = await runJson(VXLAN, ...HOST_B, ...VTEP_B, '--ingress-check=strict')
+  t.strictSame(strict.lines.at(-1)!.summary!.verdicts['ingress drop_source_unknown'], 9)
+  const lax = await runJson(VXLAN, ...HOST_B, ...VTEP_B, ROUTE_A, '--ingress-check=strict')
+  t.equal(lax.lines.at(-1)!.summary!.verdicts['ingress forward'], 8)
 })
 
 t.test('text', async (t) => {
@@ -283,7 +366,17 @@ t.test('wrong arguments: exit 2 and a message that names them', async (t) => {
     [[RAW, S, '--frobnicate'], /frobnicate/],
     [[RAW, S, '--json=yes'], /json/],
     [[RAW, '--subnet'], /subnet/],
-    [[RAW, S, '--backend=vxlan'], /vxlan is not built yet/],
+    [[RAW, S, '--backend=ipip'], /ipip is not built yet; replay knows udp and vxlan/],
+    [[RAW, S, '--backend=vxlan'], /give --mac=MAC, as ip link show/],
+    [[RAW, S, '--vni=1'], /--vni is for --backend=vxlan/],
+    [[RAW, S, '--mac=0e:00:00:00:00:01'], /--mac is for --backend=vxlan/],
+    [[RAW, S, '--backend=vxlan', '--mac=01:00:00:00:00:01'], /--mac: .* of a station/],
+    [[RAW, S, '--backend=vxlan', '--mac=0e:00'], /--mac: "0e:00" is not the MAC address/],
+    [[RAW, S, ...VTEP_B, '--vni=16777216'], /--vni: 16777216 .* 0\.\.16777215/],
+    [[RAW, S, ...VTEP_B, '--route=10.5.3.0/24=1.2.3.4'], /write HOST,MAC/],
+    [[RAW, S, ...VTEP_B, '--route=10.5.3.0/24=1.2.3.4,ff:ff:ff:ff:ff:ff'], /of a station/],
+    [[RAW, S, ...VTEP_B, '--route=10.5.3.0/24=1.2.3.4:0,0e:00:00:00:00:01'], /within 1\.\.65535/],
+    [[RAW, S, '--route=10.5.3.0/24=1.2.3.4,0e:00:00:00:00:01'], /not an IPv4 address/],
     [[RAW, S, '--backend=gre'], /gre is no backend/],
     [[RAW, S, '--direction=up'], /egress, ingress, auto/],
     [[RAW, '--subnet=10.5.1.7/24'], /host bits set; write 10\.5\.1\.0\/24/],
@@ -342,6 +435,8 @@ t.test('help', async (t) => {
     'port',
     'mtu',
     'public-ip',
+    'vni',
+    'mac',
   ]) {
     t.match(out, new RegExp(`--${flag}\\b`))
   }

@@ -109,6 +109,7 @@ async function replayAll(
   const { linkType, isNanosecond } = reader.header
   const player = new Player(settings, linkType)
   const summary = new Summary()
+  const isVxlan = settings.encap.kind === 'vxlan'
   const print = async (text: string): Promise<void> => {
     if (!io.stdout.write(text)) await once(io.stdout, 'drain')
   }
@@ -124,6 +125,7 @@ async function replayAll(
         captured: record.bytes.length,
         length: record.originalLength,
         outcome,
+        isVxlan,
       }
       summary.add(packet)
       await print(settings.isJson ? formatJson(packet) : formatText(packet))
@@ -158,7 +160,13 @@ class Player {
       subnet: settings.subnet,
       mtu: settings.mtu,
       ingressCheck: settings.ingressCheck,
-      routes: settings.routes.map(({ subnet, host, port }) => ({ ...subnet, peer: host, port })),
+      encap: settings.encap,
+      port: settings.port,
+      routes: settings.routes.map(({ subnet, host, ...rest }) => ({
+        ...subnet,
+        peer: host,
+        ...rest,
+      })),
     })
   }
 

@@ -43,6 +43,19 @@ export function describeFrame(v: DataView, at: number, len: number): string {
   return describeEthernet(v, at, clip(v, at, len), 1)
 }
 
+/**
+ * One line about a VXLAN packet, the payload of a UDP datagram, and what it carries.
+ * @param at   its first byte
+ * @param len  bytes there are; more than the view holds are not read
+ */
+export function describeVxlan(v: DataView, at: number, len: number): string {
+  const there = clip(v, at, len)
+  if (vxlan.check(v, at, there) !== vxlan.OK) {
+    return `VXLAN malformed: ${describeBytes(v, at, there)}`
+  }
+  return describeVxlanAt(v, at, there, 1)
+}
+
 function clip(v: DataView, at: number, len: number): number {
   return Math.max(0, Math.min(len, v.byteLength - at))
 }
@@ -178,9 +191,7 @@ function describeInner(upper: Upper, depth: number): string {
   if (to === FLANNEL_UDP_PORT) return `: ${describeIp(v, innerAt, innerLen, depth + 1)}`
   const isVxlan = to === vxlan.PORT_LINUX || to === vxlan.PORT_IANA
   if (!isVxlan || vxlan.check(v, innerAt, innerLen) !== vxlan.OK) return ''
-  const frameAt = innerAt + vxlan.HEADER_LEN
-  const frame = describeEthernet(v, frameAt, innerLen - vxlan.HEADER_LEN, depth + 1)
-  return `: ${vxlan.describe(v, innerAt)}: ${frame}`
+  return `: ${describeVxlanAt(v, innerAt, innerLen, depth + 1)}`
 }
 
 function brackets(notes: readonly string[]): string {
@@ -198,4 +209,9 @@ function describeBytes(v: DataView, at: number, len: number): string {
     )
   }
   return `${len} bytes: ${shown.join(' ')}${len > BYTES_SHOWN ? ' …' : ''}`
+}
+
+function describeVxlanAt(v: DataView, at: number, len: number, depth: number): string {
+  const frame = describeEthernet(v, at + vxlan.HEADER_LEN, len - vxlan.HEADER_LEN, depth)
+  return `${vxlan.describe(v, at)}: ${frame}`
 }
