@@ -175,13 +175,12 @@ export class Firewall {
 
   /** Removes our rules of the other mode, and those of a purpose that is not wanted. */
   private async removeUnwanted(): Promise<void> {
-    for (const family of FAMILIES) {
-      if (!this.usesNftables) await this.attempt(() => this.removeNftables(family))
-      for (const purpose of PURPOSES) {
-        if (!this.usesNftables && this.isWanted(purpose)) continue
-        await this.attempt(() => this.removeIptables(family, purpose))
-      }
-    }
+    const unwanted = PURPOSES.filter((purpose) => this.usesNftables || !this.isWanted(purpose))
+    const steps = FAMILIES.flatMap((family) => [
+      ...(this.usesNftables ? [] : [() => this.removeNftables(family)]),
+      ...unwanted.map((purpose) => () => this.removeIptables(family, purpose)),
+    ])
+    await Promise.all(steps.map((step) => this.attempt(step)))
   }
 
   private async removeNftables(family: Family): Promise<void> {
