@@ -14,9 +14,11 @@ import { addressNeeds, createBackend, type Backend } from './backend.js'
 import { compact } from './compaction.js'
 import { describeError, HeddleError } from './errors.js'
 import { readAddresses, readRoutes, reconcile } from './host/apply.js'
+import { Firewall, type FirewallOptions } from './firewall/firewall.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
 import { directRoutes } from './host/direct.js'
-import { together, type HostState } from './host/state.js'
+import { demandBridgeNetfilter } from './host/firewall.js'
+import { blackholes, together, type HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
@@ -31,6 +33,7 @@ import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
 import { takeOver } from './takeover.js'
+import { logOffloads } from './offload-log.js'
 import type { OpenTunnel } from './open-tunnel.js'
 import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './tunnels.js'
 import { VERSION } from './version.js'
@@ -51,7 +54,9 @@ export interface AgentOptions {
   readonly subnetFile: string
   /** The subnet of last time, read back from the subnet file. */
   readonly previous: LeaseSubnet | null
-  readonly ipMasq: boolean
+  readonly firewall: FirewallOptions
+  /** Whether addresses of the own subnet that no pod has lead nowhere. */
+  readonly blackholeRoute: boolean
   readonly leaseTtlMs: number
   readonly renewMarginMs: number
   readonly busyPollUs: number
@@ -72,6 +77,7 @@ interface Running {
   readonly tunnels: Tunnels
   readonly keeper: LeaseKeeper
   readonly peers: Peers
+  readonly firewall: Firewall
 }
 
 export class Agent {
@@ -105,6 +111,7 @@ export class Agent {
     const { log } = this.options
     const config = await this.fetchConfig(signal)
     if (config === null) return
+    demandBridgeNetfilter(config)
     const external = await this.findInterface(config)
     const backend = await createBackend(config, external, () =>
       this.options.store.listLeases(signal),
@@ -120,8 +127,11 @@ export class Agent {
       const keeper = this.createKeeper(lease, backend.attrs)
       const tunnels = new Tunnels(open, config, lease.subnet)
       const peers = new Peers(open, lease.subnet, log)
-      this.running = { config, backend, tunnels, keeper, peers }
+      const { firewall: wish, previous } = this.options
+      const firewall = new Firewall(wish, config, lease.subnet, previous, log)
+      this.running = { config, backend, tunnels, keeper, peers, firewall }
       await this.applyState(this.running)
+      await firewall.start()
       await this.forward(this.running, signal)
     } finally {
       await closeTunnels(open)
@@ -250,8 +260,9 @@ export class Agent {
   }
 
   /** What the kernel should hold now: devices, and with DirectRouting the peers' routes past them. */
-  private async desired({ tunnels, backend, peers, config }: Running): Promise<HostState> {
-    const own = tunnels.desired()
+  private async desired({ tunnels, backend, peers, config, keeper }: Running): Promise<HostState> {
+    const unused = this.options.blackholeRoute ? blackholes(keeper.lease.subnet) : []
+    const own = together([tunnels.desired(), { links: [], addresses: [], routes: unused }])
     if (!backend.directRouting) return own
     const [routes4, routes6] = await Promise.all([
       readRoutes(4),
@@ -276,7 +287,7 @@ export class Agent {
 
   /** Starts the engine, tells the world, and keeps everything up until something ends it. */
   private async forward(running: Running, signal: AbortSignal): Promise<void> {
-    const { tunnels, keeper, config, backend } = running
+    const { tunnels, keeper, config, backend, firewall } = running
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
@@ -292,9 +303,13 @@ export class Agent {
       },
     }
     tunnels.start(watcher)
-    this.logOffloads(tunnels)
-    const repairing = this.repairs.run(() => this.repair(running, watcher), both)
-    const chores = [this.watch(running, both), keeper.renew(both), repairing]
+    logOffloads(tunnels.report(), this.options.log)
+    const chores = [
+      this.watch(running, both),
+      keeper.renew(both),
+      this.repairs.run(() => this.repair(running, watcher), both),
+      firewall.keep(both),
+    ]
     const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
@@ -309,31 +324,16 @@ export class Agent {
     }
   }
 
-  /** One line about all offloads of a device, and one for each that is not there although it is wanted. */
-  private logOffloads(tunnels: Tunnels): void {
-    const { log } = this.options
-    const reports = tunnels.report()
-    for (const { device, offloads } of reports) {
-      const where = reports.length === 1 ? '' : ` of ${device.name}`
-      const states = offloads.map(({ name, state }) => `${name} ${state}`)
-      log.info(`offloads${where}: ${states.join(', ')}`)
-      for (const { name, state, detail } of offloads) {
-        if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
-        if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
-      }
-    }
-  }
-
   /** Writes subnet.env and reports readiness. A file that cannot be written leaves us unready. */
   private async announce(config: NetworkConfig, subnet: LeaseSubnet, mtu: number): Promise<void> {
-    const { subnetFile, ipMasq, log, onReady } = this.options
+    const { subnetFile, firewall, log, onReady } = this.options
     try {
       await writeSubnetFile(subnetFile, {
         network: config.ipv4?.network ?? null,
         ipv6Network: config.ipv6?.network ?? null,
         subnet,
         mtu,
-        ipMasq,
+        ipMasq: firewall.masquerade,
       })
     } catch (error) {
       log.warn(`Failed to write subnet file ${subnetFile}: ${describeError(error)}`)

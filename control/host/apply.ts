@@ -1,12 +1,11 @@
 /**
  * The one place that runs `ip`: reads what the kernel holds and applies changes to it.
  *
- * Arguments are passed as a list, never through a shell; batch lines are built from checked names
- * and numbers only.
+ * Batch lines are built from checked names and numbers only.
  */
-import { execFile } from 'node:child_process'
 import { HeddleError } from '../errors.js'
 import type { AddressInfo, RouteInfo } from './interface.js'
+import { runProgram, type Program } from './run.js'
 import {
   difference,
   type Change,
@@ -18,44 +17,20 @@ import {
 
 /** A device name as the kernel accepts it: no slash, no white space, at most 15 bytes. */
 const DEVICE_NAME = /^[^\s/]{1,15}$/
-const TIMEOUT_MS = 10_000
 
 /**
- * Protocol of the routes that we make past the tunnel, by which they are known again: a number that
+ * Protocol of the routes that we make past the tunnel and of blackholes, by which they are known again: a number that
  * nobody else has (iproute2, etc/iproute2/rt_protos), `H` as a byte.
  */
 const ROUTE_PROTOCOL = '72'
 
-/** Runs `ip` with arguments and optional standard input; answers its standard output. */
-function runIp(args: readonly string[], input = ''): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const child = execFile(
-      'ip',
-      args,
-      { timeout: TIMEOUT_MS, maxBuffer: 64 << 20 },
-      (error, stdout, stderr) => {
-        if (error === null) {
-          resolve(stdout)
-          return
-        }
-        const isMissing = 'code' in error && error.code === 'ENOENT'
-        const why = isMissing ? 'the program is not installed (package iproute2)' : stderr.trim()
-        reject(
-          new HeddleError('HEDDLE_APPLY', `ip ${args.join(' ')}: ${why || error.message}`, {
-            cause: error,
-            retryable: !isMissing,
-          }),
-        )
-      },
-    )
-    // `ip` may exit before it has read its input; what it says then is in its exit code.
-    child.stdin?.on('error', () => undefined)
-    child.stdin?.end(input)
-  })
-}
+/** Any route to the same destination comes before a blackhole, a bridge's in particular. */
+const BLACKHOLE_METRIC = '4294967295'
+
+const IP: Program = { name: 'ip', package: 'iproute2', code: 'HEDDLE_APPLY' }
 
 async function readJson<T>(args: readonly string[]): Promise<T[]> {
-  const text = await runIp(['-json', ...args])
+  const text = await runProgram(IP, ['-json', ...args])
   return text.trim() === '' ? [] : (JSON.parse(text) as T[])
 }
 
@@ -95,7 +70,7 @@ export function readLinks(): Promise<LinkInfo[]> {
 
 /** Removes a device. @throws HEDDLE_APPLY when the kernel refuses */
 export async function removeLink(name: string): Promise<void> {
-  await runIp(['link', 'delete', 'dev', checked(name)])
+  await runProgram(IP, ['link', 'delete', 'dev', checked(name)])
 }
 
 /** What the kernel holds of the kinds of state that we manage. @param hasIpv6  what is of IPv6 alone as well */
@@ -122,14 +97,15 @@ export async function readHostState(hasIpv6: boolean): Promise<HostState> {
     routes: [
       ...routes4.map((r) => describeRoute(r, 4)),
       ...routes6.map((r) => describeRoute(r, 6)),
-    ].filter(({ device }) => device !== ''),
+    ].filter(({ device, isBlackhole }) => device !== '' || isBlackhole),
   }
 }
 
-function describeRoute({ dst, dev = '', gateway, protocol }: RouteInfo, family: 4 | 6): RouteState {
+function describeRoute(route: RouteInfo, family: 4 | 6): RouteState {
+  const { dst, dev = '', gateway, protocol, type } = route
   return {
     destination: withLength(dst, family),
-    device: dev,
+    ...(type === 'blackhole' ? { device: '', isBlackhole: true } : { device: dev }),
     ...(gateway === undefined ? {} : { via: gateway }),
     ...(protocol === ROUTE_PROTOCOL ? { isOurs: true } : {}),
   }
@@ -157,7 +133,7 @@ export async function reconcile(
   const hasIpv6 = desired.routes.some(({ destination }) => isText6(destination))
   const { changes, conflicts } = difference(desired, await readHostState(hasIpv6))
   if (changes.length > 0) {
-    await runIp(['-batch', '-'], changes.map(batchLine).join('\n') + '\n')
+    await runProgram(IP, ['-batch', '-'], changes.map(batchLine).join('\n') + '\n')
   }
   return { changes, conflicts }
 }
@@ -173,16 +149,22 @@ function batchLine(change: Change): string {
     case 'link-set':
       return linkLines(change.link)
     case 'route-add':
+      if (change.route.isBlackhole === true) return `route add ${blackhole(change.route)}`
       return `route add ${change.route.destination} dev ${checked(change.route.device)}${isText6(change.route.destination) ? '' : ' scope global'}`
     case 'route-replace':
       return `route replace ${pastTunnel(change.route)}`
     case 'route-remove':
+      if (change.route.isBlackhole === true) return `route del ${blackhole(change.route)}`
       return `route del ${pastTunnel(change.route)}`
   }
 }
 
 function pastTunnel({ destination, via = '', device }: RouteState): string {
   return `${destination} via ${via} dev ${checked(device)} proto ${ROUTE_PROTOCOL}`
+}
+
+function blackhole({ destination }: RouteState): string {
+  return `blackhole ${destination} proto ${ROUTE_PROTOCOL} metric ${BLACKHOLE_METRIC}`
 }
 
 /** The MTU first: a device of less than 1280 bytes has no IPv6 that could be set. */

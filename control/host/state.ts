@@ -4,6 +4,7 @@
  * Pure: `desired…` says what a backend needs, `difference` what must change. Only apply.ts turns
  * changes into commands. The same three steps serve the start, a repair and a restart.
  */
+import type { LeaseSubnet } from '../lease.js'
 import {
   contains4,
   contains6,
@@ -38,6 +39,8 @@ export interface RouteState {
   readonly device: string
   /** Gateway, of a route that leads past the tunnel straight to a peer. */
   readonly via?: string
+  /** Packets end here; there is no device. */
+  readonly isBlackhole?: true
   /** Of a route as found: whether its protocol says that it is ours. */
   readonly isOurs?: boolean
 }
@@ -102,6 +105,15 @@ export function desiredForTun(
   }
 }
 
+/** Routes that end packets to addresses of the own subnet which no other route leads to. */
+export function blackholes({ v4, v6 }: LeaseSubnet): RouteState[] {
+  const destinations = [
+    ...(v4.len > 0 ? [formatPrefix4(v4)] : []),
+    ...(v6 === null ? [] : [formatPrefix6(v6)]),
+  ]
+  return destinations.map((destination) => ({ destination, device: '', isBlackhole: true }))
+}
+
 /** Everything that several devices need. */
 export function together(states: readonly HostState[]): HostState {
   return {
@@ -136,20 +148,23 @@ export function difference(desired: HostState, actual: HostState): Difference {
     if (!found.has(addressKey(address))) changes.push({ kind: 'address-add', address })
   }
   const conflicts: Conflict[] = []
-  const destinations = new Set(desired.routes.map(({ destination }) => destination))
-  const networks = desired.routes.filter(({ via }) => via === undefined)
+  const destinations = new Set(desired.routes.map(routeKey))
+  const networks = desired.routes.filter(
+    ({ via, isBlackhole }) => via === undefined && !isBlackhole,
+  )
   for (const route of actual.routes) {
-    const isStale = route.isOurs === true && !destinations.has(route.destination)
+    const isStale = route.isOurs === true && !destinations.has(routeKey(route))
     if (isStale && networks.some(({ destination }) => isWithin(route.destination, destination)))
       changes.push({ kind: 'route-remove', route })
   }
   const routesTo = new Map<string, RouteState[]>()
   for (const route of actual.routes) {
-    routesTo.set(route.destination, [...(routesTo.get(route.destination) ?? []), route])
+    routesTo.set(routeKey(route), [...(routesTo.get(routeKey(route)) ?? []), route])
   }
   for (const route of desired.routes) {
-    const same = routesTo.get(route.destination) ?? []
-    if (same.some((r) => r.device === route.device && r.via === route.via)) continue
+    const same = routesTo.get(routeKey(route)) ?? []
+    const isThere = (r: RouteState) => r.device === route.device && r.via === route.via
+    if (same.some((r) => route.isBlackhole === true || isThere(r))) continue
     const other = same[0]
     if (route.via !== undefined) changes.push({ kind: 'route-replace', route })
     else if (other === undefined) changes.push({ kind: 'route-add', route })
@@ -169,6 +184,11 @@ function isWithin(inner: string, outer: string): boolean {
 function isAs(wanted: LinkState, is: LinkState): boolean {
   const isLinkLocalAs = wanted.hasLinkLocal === undefined || wanted.hasLinkLocal === is.hasLinkLocal
   return is.mtu === wanted.mtu && is.isUp === wanted.isUp && isLinkLocalAs
+}
+
+/** A blackhole stands beside the route to the same destination that leads somewhere. */
+function routeKey({ destination, isBlackhole }: RouteState): string {
+  return isBlackhole === true ? `blackhole ${destination}` : destination
 }
 
 function addressKey(a: AddressState): string {
