@@ -26,21 +26,22 @@ import type { Logger } from './log.js'
 import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { formatPrefix4, formatPrefix6 } from './prefix.js'
+import { RepairLoop } from './repair-loop.js'
 import type { Status } from './status.js'
-import { isAborted, isAbortError, joinSignals, sleep } from './store/abort.js'
+import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
 import { takeOver } from './takeover.js'
-import { closeTunnels, openTunnels, Tunnels, type OpenTunnel } from './tunnels.js'
+import { logOffloads } from './offload-log.js'
+import type { OpenTunnel } from './open-tunnel.js'
+import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './tunnels.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
 const CONFIG_RETRY_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
 const MAX_SKIPPED = 1000
-/** Period of the comparison of the kernel's state with what it should be. */
-const REPAIR_PERIOD_MS = 5000
 
 export interface AgentOptions {
   readonly store: SubnetStore
@@ -86,11 +87,11 @@ export class Agent {
   private isReady = false
   private isStoreReachable = true
   private readonly skipped = new Map<string, string>()
-  /** Ends the pause before the next repair. */
-  private wakeRepair = new AbortController()
+  private readonly repairs: RepairLoop
 
   constructor(options: AgentOptions) {
     this.options = options
+    this.repairs = new RepairLoop(options.log)
   }
 
   /**
@@ -290,14 +291,23 @@ export class Agent {
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
+    let onFailure: (error: Error) => void = () => undefined
     const engineDied = new Promise<never>((_resolve, reject) => {
-      tunnels.start(reject)
+      onFailure = reject
     })
-    this.logOffloads(tunnels)
+    const watcher: EngineWatcher = {
+      onFailure,
+      onLost: (device) => {
+        this.options.log.warn(`${device} was deleted, it is made anew`)
+        this.repairs.now()
+      },
+    }
+    tunnels.start(watcher)
+    logOffloads(tunnels.report(), this.options.log)
     const chores = [
       this.watch(running, both),
       keeper.renew(both),
-      this.repair(running, both),
+      this.repairs.run(() => this.repair(running, watcher), both),
       firewall.keep(both),
     ]
     const compacting = compact(both)
@@ -311,21 +321,6 @@ export class Agent {
       over.abort()
       engineDied.catch(() => undefined)
       await Promise.allSettled([...chores, compacting])
-    }
-  }
-
-  /** One line about all offloads of a device, and one for each that is not there although it is wanted. */
-  private logOffloads(tunnels: Tunnels): void {
-    const { log } = this.options
-    const reports = tunnels.report()
-    for (const { device, offloads } of reports) {
-      const where = reports.length === 1 ? '' : ` of ${device.name}`
-      const states = offloads.map(({ name, state }) => `${name} ${state}`)
-      log.info(`offloads${where}: ${states.join(', ')}`)
-      for (const { name, state, detail } of offloads) {
-        if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
-        if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
-      }
     }
   }
 
@@ -359,31 +354,24 @@ export class Agent {
       const changes = watcher.apply(event)
       peers.apply(changes)
       // Routes past the tunnel follow at once; the engines know already.
-      if (backend.directRouting) this.wakeRepair.abort()
+      if (backend.directRouting) this.repairs.now()
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }
     }
   }
 
-  /** Puts back what somebody else removed from the kernel. */
-  private async repair(running: Running, signal: AbortSignal): Promise<void> {
-    let last = ''
-    for (;;) {
-      this.wakeRepair = new AbortController()
-      const either = joinSignals(signal, this.wakeRepair.signal)
-      await sleep(REPAIR_PERIOD_MS, either.signal).catch(() => undefined)
-      either.dispose()
-      if (signal.aborted) return
-      let fault = ''
-      try {
-        await this.applyState(running)
-      } catch (error) {
-        fault = describeError(error)
-      }
-      if (fault !== last && fault !== '') this.options.log.error(`repair: ${fault}`)
-      last = fault
-    }
+  /**
+   * Puts back what somebody else removed from the kernel: devices first, then what is on them and leads
+   * to them, then their engines.
+   */
+  private async repair(running: Running, watcher: EngineWatcher): Promise<void> {
+    const { tunnels, peers } = running
+    const anew = await tunnels.reopen()
+    if (anew.length > 0) peers.restore()
+    await this.applyState(running)
+    tunnels.start(watcher)
+    for (const device of anew) this.options.log.info(`${device} is there again`)
   }
 }
 
