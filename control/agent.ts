@@ -131,7 +131,7 @@ export class Agent {
       const firewall = new Firewall(wish, config, lease.subnet, previous, log)
       this.running = { config, backend, tunnels, keeper, peers, firewall }
       await this.applyState(this.running)
-      await firewall.start()
+      await firewall.start(signal)
       await this.forward(this.running, signal)
     } finally {
       await closeTunnels(open)

@@ -4,7 +4,7 @@
 import { execFile } from 'node:child_process'
 import { HeddleError, type ErrorCode } from '../errors.js'
 
-const TIMEOUT_MS = 30_000
+const TIMEOUT_MS = 10_000
 
 /** A program of the host, and what to do where it is not there. */
 export interface Program {
