@@ -1,10 +1,11 @@
 /**
- * @serial FORWARD rules, nftables mode and switching, the blackhole route, and what the firewall needs:
+ * @parallel FORWARD rules, nftables mode and switching, the blackhole route, and what the firewall needs:
  * br_netfilter and its programs. All with traffic of real pods.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
+import { skipIptables } from '../lab/firewall-mode.js'
 import type { Host } from '../lab/host.js'
 import { createEtcdLab, EtcdNetwork } from './etcd-network.js'
 import { NewFlows } from './new-flows.js'
@@ -54,7 +55,7 @@ function wantedTable(subnet: string): string {
 `
 }
 
-t.test('FORWARD rules and modes', { skip }, async (t) => {
+t.test('FORWARD rules and modes', { skip: skip || skipIptables }, async (t) => {
   const overlay = await createOverlay(t, {
     hosts: 2,
     store: 'file',
@@ -139,7 +140,7 @@ t.test('FORWARD rules and modes', { skip }, async (t) => {
   })
 })
 
-t.test('both families', { skip }, async (t) => {
+t.test('both families', { skip: skip || skipIptables }, async (t) => {
   const overlay = await createOverlay(t, {
     hosts: 1,
     daemons: 0,
@@ -173,7 +174,7 @@ t.test('both families', { skip }, async (t) => {
   })
 })
 
-t.test('the blackhole route', { skip }, async (t) => {
+t.test('the blackhole route', { skip: skip || skipIptables }, async (t) => {
   const overlay = await createOverlay(t, { hosts: 2, daemons: 0, store: 'file' })
   const [h1, h2] = [overlay.host(1), overlay.host(2)]
   const args = ['--ip-blackhole-route']
@@ -189,6 +190,7 @@ t.test('the blackhole route', { skip }, async (t) => {
     const capture = await h1.capture('flannel0', `dst host ${unused}`)
     const { code } = await h2.run('ping', ['-c3', '-i0.2', '-W1', unused])
     t.equal(code, 1)
+    await capture.waitForPackets(3)
     await overlay.settled(h1)
     t.equal((await capture.stop()).packets.length, 3, 'each came, and none went on')
   })
@@ -210,7 +212,7 @@ t.test('the blackhole route', { skip }, async (t) => {
   })
 })
 
-t.test('what the firewall needs', { skip }, async (t) => {
+t.test('what the firewall needs', { skip: skip || skipIptables }, async (t) => {
   const lab = await createEtcdLab(t, 1)
   const host = lab.host(1)
   const network = new EtcdNetwork(t, lab, 'needs')

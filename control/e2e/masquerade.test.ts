@@ -1,5 +1,5 @@
 /**
- * @serial `--ip-masq` with real traffic: whose address packets have when they leave, and that it is the
+ * @parallel `--ip-masq` with real traffic: whose address packets have when they leave, and that it is the
  * same through restarts and repairs of the rules.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
 import type { Test } from 'tap'
-import { FIREWALL_MODE } from '../lab/firewall-mode.js'
+import { FIREWALL_MODE, skipIptables } from '../lab/firewall-mode.js'
 import type { Host } from '../lab/host.js'
 import type { Netns } from '../lab/netns.js'
 import { waitForSubnetEnv } from '../lab/subnet-env.js'
@@ -56,7 +56,7 @@ async function sourcesOfPing(
   return [...new Set(packets.map((p) => parseIpv4(behindEthernet(p.bytes) ?? p.bytes).src))]
 }
 
-t.test('masquerading', { skip }, async (t) => {
+t.test('masquerading', { skip: skip || skipIptables }, async (t) => {
   const overlay = await createOverlay(t, { hosts: 2, daemons: 0, store: 'file' })
   const [h1, h2] = [overlay.host(1), overlay.host(2)]
   const args = ['--ip-masq', '--iptables-resync=1']

@@ -68,7 +68,7 @@ export class Overlay {
 
   /** Writes the network configuration to the store. */
   async configure(config: object): Promise<void> {
-    const text = JSON.stringify(config)
+    const text = JSON.stringify({ ...FIREWALL_MODE, ...config })
     if (this.#options.store === 'etcd') await this.lab.etcd.put(`${PREFIX}/config`, text)
     else {
       mkdirSync(this.directory, { recursive: true })
@@ -170,7 +170,6 @@ export async function createOverlay(t: Test, options: OverlayOptions): Promise<O
   if (options.store === 'etcd') await lab.startEtcd()
   await overlay.configure({
     ...(options.network?.['EnableIPv4'] === false ? {} : { Network: NETWORK }),
-    ...FIREWALL_MODE,
     ...options.network,
     Backend: { Type: 'udp', ...options.backend },
   })

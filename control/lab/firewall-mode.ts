@@ -9,3 +9,6 @@ const HAS_BRIDGE_NETFILTER = existsSync('/proc/sys/net/bridge/bridge-nf-call-ipt
 export const FIREWALL_MODE: Readonly<Record<string, unknown>> = HAS_BRIDGE_NETFILTER
   ? {}
   : { EnableNFTables: true }
+
+/** Why tests of the iptables mode cannot run here, false = they can. */
+export const skipIptables = HAS_BRIDGE_NETFILTER ? false : 'needs the kernel module br_netfilter'

@@ -3,6 +3,7 @@
  */
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { FIREWALL_MODE } from '../../../control/lab/firewall-mode.js'
 import { HEDDLED } from '../../../control/lab/host.js'
 import type { ManagedProcess } from '../../../control/lab/process.js'
 import { readStatus } from '../../../control/status.js'
@@ -55,7 +56,12 @@ function writeStore(bed: Bed, dir: string, subnets: number, backend: Backend): v
   const network = subnets > bed.hosts.length ? '10.0.0.0/8' : '10.5.0.0/16'
   writeFileSync(
     join(dir, 'config'),
-    JSON.stringify({ Network: network, SubnetLen: 24, Backend: { Type: backend } }),
+    JSON.stringify({
+      Network: network,
+      SubnetLen: 24,
+      ...FIREWALL_MODE,
+      Backend: { Type: backend },
+    }),
   )
   const lease = (subnet: string, ip: string, host = 0): void => {
     // A daemon keeps the MAC address of its own lease.
