@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint'
  * Rules of the house that a linter can hold:
  *  - layers: an upper layer may import a lower one, never the other way (docs/ARCHITECTURE.md);
  *  - the hot folders allocate nothing per packet;
- *  - only control/host/apply.ts and control/lab run other programs.
+ *  - only control/host and control/lab run other programs.
  */
 const layer = (files, forbidden, message) => ({
   files,
@@ -118,7 +118,7 @@ export default tseslint.config(
   ),
   {
     files: ['**/*.ts'],
-    ignores: ['**/*.test.ts', 'control/host/apply.ts', 'control/lab/**', 'bench/**'],
+    ignores: ['**/*.test.ts', 'control/host/**', 'control/lab/**', 'bench/**'],
     rules: {
       'no-restricted-imports': [
         'error',
@@ -126,11 +126,11 @@ export default tseslint.config(
           paths: [
             {
               name: 'node:child_process',
-              message: 'Only control/host/apply.ts and control/lab run programs.',
+              message: 'Only control/host and control/lab run programs.',
             },
             {
               name: 'child_process',
-              message: 'Only control/host/apply.ts and control/lab run programs.',
+              message: 'Only control/host and control/lab run programs.',
             },
           ],
         },

@@ -10,13 +10,15 @@
  */
 import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
-import { addressNeeds, createBackend, type Backend } from './backend.js'
+import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
 import { describeError, HeddleError } from './errors.js'
-import { readAddresses, readRoutes, reconcile } from './host/apply.js'
+import { reconcile, whyNoVxlan } from './host/apply.js'
+import { runCommand } from './host/command.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
 import { directRoutes } from './host/direct.js'
-import { together, type HostState } from './host/state.js'
+import { readAddresses, readRoutes } from './host/read.js'
+import { NOTHING, together, type HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
@@ -29,8 +31,8 @@ import { isAborted, isAbortError, joinSignals, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
-import { takeOver } from './takeover.js'
-import { closeTunnels, openTunnels, Tunnels, type OpenTunnel } from './tunnels.js'
+import { takeOver } from './backend/takeover.js'
+import { closeTunnels, openTunnels, Tunnels, type OpenTunnel } from './backend/tunnels.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
@@ -106,10 +108,13 @@ export class Agent {
     const config = await this.fetchConfig(signal)
     if (config === null) return
     const external = await this.findInterface(config)
-    const backend = await createBackend(config, external, () =>
-      this.options.store.listLeases(signal),
-    )
-    await takeOver(backend.tunnels, log)
+    const backend = await createBackend(config, external, {
+      readLeases: () => this.options.store.listLeases(signal),
+      whyNoVxlan,
+      runCommand,
+    })
+    for (const note of backend.notes) log.info(note)
+    await takeOver(backend, log)
     const open = await this.openTunnels(external, backend)
     const why = open[0]?.dataplane.whyNoSteering ?? null
     if (why !== null) {
@@ -119,7 +124,9 @@ export class Agent {
       const lease = await this.acquire(config, backend.attrs, signal)
       const keeper = this.createKeeper(lease, backend.attrs)
       const tunnels = new Tunnels(open, config, lease.subnet)
-      const peers = new Peers(open, lease.subnet, log)
+      await backend.hooks?.leased(lease.subnet)
+      const { kernel, hooks } = backend
+      const peers = new Peers({ tunnels: open, kernel, hooks }, lease.subnet, log)
       this.running = { config, backend, tunnels, keeper, peers }
       await this.applyState(this.running)
       await this.forward(this.running, signal)
@@ -133,8 +140,8 @@ export class Agent {
     if (this.running === null) return null
     const { config, backend, tunnels, keeper, peers } = this.running
     const reports = tunnels.report()
-    const [first] = reports
-    if (first === undefined) return null
+    const first = reports[0] ?? null
+    const devices = backend.kernel.flatMap(({ device }) => (device === null ? [] : [device]))
     const { lease } = keeper
     const { publicIP, publicIPv6 } = backend.attrs
     return {
@@ -143,8 +150,13 @@ export class Agent {
       state: this.isReady ? 'ready' : 'starting',
       startedAt: this.startedAt,
       store: { description: this.options.store.description, isReachable: this.isStoreReachable },
-      backend: { type: config.backend.type, port: backend.port },
-      device: first.device,
+      backend: {
+        type: config.backend.type,
+        port: backend.port,
+        dataplane: first !== null ? 'user' : backend.kernel.length > 0 ? 'kernel' : 'none',
+      },
+      device: first?.device ?? null,
+      kernelDevices: devices,
       network: formatNetworks(config),
       lease: {
         subnet: formatSubnet(lease.subnet),
@@ -156,8 +168,8 @@ export class Agent {
       routes: reports.reduce((sum, { routes }) => sum + routes, 0),
       skippedKeys: this.skipped.size,
       counters: tunnels.total(),
-      queues: first.queues,
-      offloads: first.offloads,
+      queues: first?.queues ?? [],
+      offloads: first?.offloads ?? [],
       tunnels: reports,
     }
   }
@@ -249,16 +261,20 @@ export class Agent {
     })
   }
 
-  /** What the kernel should hold now: devices, and with DirectRouting the peers' routes past them. */
-  private async desired({ tunnels, backend, peers, config }: Running): Promise<HostState> {
-    const own = tunnels.desired()
-    if (!backend.directRouting) return own
-    const [routes4, routes6] = await Promise.all([
-      readRoutes(4),
-      config.ipv6 === null ? [] : readRoutes(6),
+  /** What the kernel should hold now: devices, what it needs to reach peers itself, and with DirectRouting routes past both. */
+  private async desired({ tunnels, backend, peers, config, keeper }: Running): Promise<HostState> {
+    const { kernel, directRouting } = backend
+    const paths = [...backend.tunnels, ...kernel]
+    const direct = directRouting ? directRoutes(peers.reached(paths), await readTables(config)) : []
+    const past = new Set(direct.map(({ destination }) => destination))
+    return together([
+      tunnels.desired(),
+      ...kernel.map((path) => {
+        const reached = peers.reached([path]).filter(({ destination }) => !past.has(destination))
+        return path.desired(keeper.lease.subnet, reached)
+      }),
+      { ...NOTHING, routes: direct },
     ])
-    const routes = directRoutes(peers.reached(), [...routes4, ...routes6])
-    return together([own, { links: [], addresses: [], routes }])
   }
 
   /** Brings the kernel to the desired state; somebody else's route in the way is an error. */
@@ -343,8 +359,8 @@ export class Agent {
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
       peers.apply(changes)
-      // Routes past the tunnel follow at once; the engines know already.
-      if (backend.directRouting) this.wakeRepair.abort()
+      // What the kernel holds for peers follows at once; the engines know already.
+      if (backend.directRouting || backend.kernel.length > 0) this.wakeRepair.abort()
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }
@@ -370,6 +386,12 @@ export class Agent {
       last = fault
     }
   }
+}
+
+/** The main tables of the families that a configuration has. */
+async function readTables({ ipv6 }: NetworkConfig) {
+  const [routes4, routes6] = await Promise.all([readRoutes(4), ipv6 === null ? [] : readRoutes(6)])
+  return [...routes4, ...routes6]
 }
 
 /** The networks of a configuration, joined by a comma. */

@@ -1,7 +1,7 @@
 /**
  * What the kernel says about devices and sockets, in words that name the thing and the remedy.
  */
-import { describeError, HeddleError } from './errors.js'
+import { describeError, HeddleError } from '../errors.js'
 
 /** The engine ended by itself: because its device is gone, or by a fault of ours. */
 export function engineFault(error: Error, device: string): HeddleError {

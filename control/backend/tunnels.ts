@@ -7,15 +7,15 @@ import {
   describeCounters,
   type CountersReport,
   type DataplaneOptions,
-} from '../dataplane/index.js'
+} from '../../dataplane/index.js'
 import type { Backend, Tunnel } from './backend.js'
 import { deviceFault, engineFault } from './device-faults.js'
-import type { ChosenInterface } from './host/interface.js'
-import { desiredForTun, together, type HostState } from './host/state.js'
-import type { LeaseSubnet } from './lease.js'
-import type { NetworkConfig } from './network-config.js'
-import { formatAddr4, formatAddr6 } from './prefix.js'
-import type { TunnelStatus } from './status.js'
+import type { ChosenInterface } from '../host/interface.js'
+import { desiredForTun, together, type HostState } from '../host/state.js'
+import type { LeaseSubnet } from '../lease.js'
+import type { NetworkConfig } from '../network-config.js'
+import { formatAddr4, formatAddr6 } from '../prefix.js'
+import type { TunnelStatus } from '../status.js'
 
 /** A tunnel with the dataplane that runs it. */
 export interface OpenTunnel {
