@@ -299,7 +299,7 @@ t.test('F50 host-gw: routes through peers', async (t) => {
     { Type: 'host-gw' },
     LEASE,
     DUAL,
-    own as never,
+    own,
   )
   t.same([mtu, tunnels.length], [1500, 0])
   t.equal(

@@ -166,7 +166,7 @@ function inside(): void {
       ],
       ['a route of nobody', 1, `route add 10.6.99.0/24 dev ${device}`],
       ['the MAC of the device', 1, `link set ${device} address 0e:00:00:00:ff:02`],
-      ['down: its routes go with it', 1 + peers.length, `link set ${device} down`],
+      ['down: neighbours and routes go with it', 1 + 2 * peers.length, `link set ${device} down`],
     ]
     for (const [name, changes, ...commands] of damages) {
       for (const command of commands) ip(...command.split(' '))

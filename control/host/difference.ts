@@ -50,7 +50,7 @@ export function difference(desired: HostState, found: HostState): Difference {
   const changes: Change[] = [
     ...links,
     ...addressChanges(ours, desired, actual),
-    ...settingChanges(desired, found),
+    ...settingChanges(desired, actual),
     ...neighbourChanges(desired, actual),
     ...forwardingChanges(desired, actual),
     ...routes,
@@ -71,6 +71,9 @@ function without(state: HostState, devices: ReadonlySet<string>): HostState {
     routes: state.routes.filter(stays),
     neighbours: state.neighbours.filter(stays),
     forwarding: state.forwarding.filter(stays),
+    settings: state.settings.filter(
+      ({ path }) => !path.split('/').some((name) => devices.has(name)),
+    ),
   }
 }
 
