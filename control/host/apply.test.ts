@@ -165,7 +165,11 @@ function inside(): void {
         `neighbour add 10.6.9.9 lladdr ${first.mac} dev ${device} nud permanent`,
       ],
       ['a route of nobody', 1, `route add 10.6.99.0/24 dev ${device}`],
-      ['the MAC of the device', 1, `link set ${device} address 0e:00:00:00:ff:02`],
+      [
+        'the MAC of the device: its neighbours go',
+        1 + peers.length,
+        `link set ${device} address 0e:00:00:00:ff:02`,
+      ],
       ['down: neighbours and routes go with it', 1 + 2 * peers.length, `link set ${device} down`],
     ]
     for (const [name, changes, ...commands] of damages) {

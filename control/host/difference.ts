@@ -44,7 +44,8 @@ export interface Difference {
  */
 export function difference(desired: HostState, found: HostState): Difference {
   const links = linkChanges(desired, found)
-  const actual = without(found, new Set(links.flatMap(removedBy)))
+  const renamed = new Set(desired.links.filter((link) => hasOtherMac(link, found)).map(nameOf))
+  const actual = without(found, new Set(links.flatMap(removedBy)), renamed)
   const ours = new Set(desired.links.map((link) => link.name))
   const { changes: routes, conflicts } = routeChanges(desired, actual)
   const changes: Change[] = [
@@ -62,14 +63,27 @@ function removedBy(change: Change): string[] {
   return change.kind === 'link-remove' ? [change.link.name] : []
 }
 
-/** What is left when some devices go: all that is on them goes with them. */
-function without(state: HostState, devices: ReadonlySet<string>): HostState {
+const nameOf = ({ name }: LinkState): string => name
+
+function hasOtherMac({ name, mac }: LinkState, found: HostState): boolean {
+  return found.links.some((is) => is.name === name && is.mac !== mac)
+}
+
+/**
+ * What is left when some devices go, all that is on them with them, and others get another MAC address: the
+ * kernel then forgets their neighbours.
+ */
+function without(
+  state: HostState,
+  devices: ReadonlySet<string>,
+  renamed: ReadonlySet<string>,
+): HostState {
   const stays = ({ device }: { readonly device: string }) => !devices.has(device)
   return {
     ...state,
     addresses: state.addresses.filter(stays),
     routes: state.routes.filter(stays),
-    neighbours: state.neighbours.filter(stays),
+    neighbours: state.neighbours.filter((n) => stays(n) && !renamed.has(n.device)),
     forwarding: state.forwarding.filter(stays),
     settings: state.settings.filter(
       ({ path }) => !path.split('/').some((name) => devices.has(name)),
