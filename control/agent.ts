@@ -17,6 +17,7 @@ import { reconcile, whyNoVxlan } from './host/apply.js'
 import { runCommand } from './host/command.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
 import { directRoutes } from './host/direct.js'
+import { monitor } from './host/monitor.js'
 import { readAddresses, readRoutes } from './host/read.js'
 import { NOTHING, together, type HostState } from './host/state.js'
 import { LeaseKeeper } from './keeper.js'
@@ -83,6 +84,10 @@ export class Agent {
   private isReady = false
   private isStoreReachable = true
   private readonly skipped = new Map<string, string>()
+  /** Whether the store has told of all peers. */
+  private knowsPeers = false
+  /** What the kernel should hold as of the last look. */
+  private wanted: HostState = NOTHING
   /** Ends the pause before the next repair. */
   private wakeRepair = new AbortController()
 
@@ -279,7 +284,8 @@ export class Agent {
 
   /** Brings the kernel to the desired state; somebody else's route in the way is an error. */
   private async applyState(running: Running): Promise<void> {
-    const { changes, conflicts } = await reconcile(await this.desired(running))
+    this.wanted = await this.desired(running)
+    const { changes, conflicts } = await reconcile(this.wanted, this.knowsPeers)
     for (const change of changes) this.options.log.verbose(1, `applied ${JSON.stringify(change)}`)
     const conflict = conflicts[0]
     if (conflict !== undefined) {
@@ -301,6 +307,13 @@ export class Agent {
     })
     this.logOffloads(tunnels)
     const chores = [this.watch(running, both), keeper.renew(both), this.repair(running, both)]
+    const watching = monitor(
+      () => this.wanted,
+      () => {
+        this.wakeRepair.abort()
+      },
+      both,
+    )
     const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
@@ -311,7 +324,7 @@ export class Agent {
       this.isReady = false
       over.abort()
       engineDied.catch(() => undefined)
-      await Promise.allSettled([...chores, compacting])
+      await Promise.allSettled([...chores, watching, compacting])
     }
   }
 
@@ -359,6 +372,7 @@ export class Agent {
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
       peers.apply(changes)
+      this.knowsPeers = true
       // What the kernel holds for peers follows at once; the engines know already.
       if (backend.directRouting || backend.kernel.length > 0) this.wakeRepair.abort()
       if (changes.own !== null) {

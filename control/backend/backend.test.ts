@@ -295,12 +295,7 @@ t.test('vxlan: who carries the packets', async (t) => {
 
 t.test('F50 host-gw: routes through peers', async (t) => {
   const own = { ...EXTERNAL, externalAddress: EXTERNAL.address }
-  const { kernel, attrs, mtu, tunnels } = await create(
-    { Type: 'host-gw' },
-    LEASE,
-    DUAL,
-    own,
-  )
+  const { kernel, attrs, mtu, tunnels } = await create({ Type: 'host-gw' }, LEASE, DUAL, own)
   t.same([mtu, tunnels.length], [1500, 0])
   t.equal(
     formatLeaseAttrs(attrs),

@@ -2,7 +2,6 @@
  * The one place that changes the kernel: compares what it holds with what it should, and applies the difference.
  */
 import { writeFileSync } from 'node:fs'
-import { describeError } from '../errors.js'
 import { difference, vxlanDevices, type Change, type Conflict } from './difference.js'
 import { checked, run, runBatch, type Program } from './iproute.js'
 import { isText6, lineOf } from './lines.js'
@@ -16,16 +15,22 @@ export async function removeLink(name: string): Promise<void> {
 
 /**
  * Brings the kernel to the desired state.
+ * @param isComplete  whether all peers are known; until then what leads to others stays
  * @returns the changes that were made, and what of somebody else's stands in the way
  * @throws  HEDDLE_APPLY when the kernel refuses a change
  */
 export async function reconcile(
   desired: HostState,
+  isComplete = true,
 ): Promise<{ changes: readonly Change[]; conflicts: readonly Conflict[] }> {
   const hasIpv6 = [...desired.routes.map((r) => r.destination), ...desired.networks].some(isText6)
   const devices = vxlanDevices(desired)
   const paths = desired.settings.map(({ path }) => path)
-  const { changes, conflicts } = difference(desired, await readHostState(hasIpv6, devices, paths))
+  const { changes, conflicts } = difference(
+    desired,
+    await readHostState(hasIpv6, devices, paths),
+    isComplete,
+  )
   const lines = changes.flatMap((change) =>
     change.kind === 'setting-write'
       ? []
@@ -55,10 +60,12 @@ function writeSetting({ path, value }: SettingState): void {
  */
 export async function whyNoVxlan(): Promise<string | null> {
   const name = `hdl${String(process.pid)}`
+  // One that nobody else will have: the kernel refuses a second device with a VNI.
+  const vni = String(0xff_ffff - (process.pid & 0xffff))
   try {
-    await run('ip', ['link', 'add', 'name', name, 'type', 'vxlan', 'id', '1', 'dstport', '0'])
+    await run('ip', ['link', 'add', 'name', name, 'type', 'vxlan', 'id', vni, 'dstport', '0'])
   } catch (error) {
-    return `the kernel makes no VXLAN devices: ${describeError(error)}`
+    return `the kernel makes no VXLAN devices: ${error instanceof Error ? error.message : String(error)}`
   }
   await removeLink(name)
   return null

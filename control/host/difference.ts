@@ -41,8 +41,10 @@ export interface Difference {
  * What must change for `actual` to become `desired`, in the order in which the kernel accepts it: links,
  * addresses, neighbours, forwarding entries, routes. Only devices that `desired` names are touched, and
  * whatever else is on them goes, since a device of ours has nothing but ours.
+ * @param isComplete  whether all peers are known. Until then what leads to others stays, so that a daemon that
+ *   starts again cuts nobody off
  */
-export function difference(desired: HostState, found: HostState): Difference {
+export function difference(desired: HostState, found: HostState, isComplete = true): Difference {
   const links = linkChanges(desired, found)
   const renamed = new Set(desired.links.filter((link) => hasOtherMac(link, found)).map(nameOf))
   const actual = without(found, new Set(links.flatMap(removedBy)), renamed)
@@ -56,8 +58,15 @@ export function difference(desired: HostState, found: HostState): Difference {
     ...forwardingChanges(desired, actual),
     ...routes,
   ]
-  return { changes, conflicts }
+  return { changes: isComplete ? changes : changes.filter((c) => !PEERS_GO.has(c.kind)), conflicts }
 }
+
+/** What is done when a peer goes. */
+const PEERS_GO: ReadonlySet<Change['kind']> = new Set([
+  'route-remove',
+  'neighbour-remove',
+  'forwarding-remove',
+])
 
 function removedBy(change: Change): string[] {
   return change.kind === 'link-remove' ? [change.link.name] : []

@@ -153,6 +153,15 @@ t.test(
     const there = { ...direct, isOurs: true }
     const gone = { destination: '10.5.3.0/24', device: 'eth0', via: '172.30.0.13', isOurs: true }
     t.same(changes(there, gone), [{ kind: 'route-remove', route: gone }])
+    t.same(
+      difference(
+        wanted,
+        withOthers({ ...desired, routes: [...desired.routes, there, gone] }),
+        false,
+      ).changes,
+      [],
+      'while not all peers are known it stays',
+    )
     t.same(changes(there, { ...gone, isOurs: false }), [])
     t.same(changes(there, { ...gone, destination: '10.6.3.0/24' }), [], 'of another network')
   },
