@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint'
  * Rules of the house that a linter can hold:
  *  - layers: an upper layer may import a lower one, never the other way (docs/ARCHITECTURE.md);
  *  - the hot folders allocate nothing per packet;
- *  - only control/host and control/lab run other programs.
+ *  - only control/host, by its run, command and monitor, and control/lab run other programs.
  */
 const layer = (files, forbidden, message) => ({
   files,
@@ -40,6 +40,17 @@ const noAllocation = [
   selector: `:matches(FunctionDeclaration:not([id.name=/^(create|describe)/]), MethodDefinition:not([kind=constructor]):not([key.name=/^(create|describe)/]), VariableDeclarator[id.name!=/^(create|describe)/] > ArrowFunctionExpression) ${node}`,
   message: `Hot path: ${why}. Allocate in a constructor or a create… function.`,
 }))
+
+const onlyRun = {
+  paths: ['node:child_process', 'child_process'].map((name) => ({
+    name,
+    message: 'Only control/host (run, command, monitor) and control/lab run programs.',
+  })),
+}
+const throughHost = {
+  group: ['**/host/run.js'],
+  message: 'Only control/host has programs run.',
+}
 
 export default tseslint.config(
   { ignores: ['dist/', 'node_modules/', '.tap/', '.h/', 'bench/results/'] },
@@ -119,22 +130,11 @@ export default tseslint.config(
   {
     files: ['**/*.ts'],
     ignores: ['**/*.test.ts', 'control/host/**', 'control/lab/**', 'bench/**'],
-    rules: {
-      'no-restricted-imports': [
-        'error',
-        {
-          paths: [
-            {
-              name: 'node:child_process',
-              message: 'Only control/host and control/lab run programs.',
-            },
-            {
-              name: 'child_process',
-              message: 'Only control/host and control/lab run programs.',
-            },
-          ],
-        },
-      ],
-    },
+    rules: { 'no-restricted-imports': ['error', { ...onlyRun, patterns: [throughHost] }] },
+  },
+  {
+    files: ['control/host/**/*.ts'],
+    ignores: ['**/*.test.ts', 'control/host/{run,command,monitor}.ts'],
+    rules: { 'no-restricted-imports': ['error', onlyRun] },
   },
 )

@@ -13,22 +13,21 @@ import { acquireLease } from './acquire.js'
 import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
 import { describeError, HeddleError } from './errors.js'
-import { reconcile, whyNoVxlan } from './host/apply.js'
+import { Firewall, type FirewallOptions } from './firewall/firewall.js'
+import { whyNoVxlan } from './host/apply.js'
 import { runCommand } from './host/command.js'
+import { demandBridgeNetfilter } from './host/firewall.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
-import { directRoutes } from './host/direct.js'
-import { monitor } from './host/monitor.js'
 import { readAddresses, readRoutes } from './host/read.js'
-import { NOTHING, together, type HostState } from './host/state.js'
+import { KernelState, networksOf } from './kernel-state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
 import type { Logger } from './log.js'
 import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
-import { formatPrefix4, formatPrefix6 } from './prefix.js'
 import type { Status } from './status.js'
-import { isAborted, isAbortError, joinSignals, sleep } from './store/abort.js'
+import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
@@ -40,8 +39,6 @@ import { VERSION } from './version.js'
 const CONFIG_RETRY_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
 const MAX_SKIPPED = 1000
-/** Period of the comparison of the kernel's state with what it should be. */
-const REPAIR_PERIOD_MS = 5000
 
 export interface AgentOptions {
   readonly store: SubnetStore
@@ -54,7 +51,9 @@ export interface AgentOptions {
   readonly subnetFile: string
   /** The subnet of last time, read back from the subnet file. */
   readonly previous: LeaseSubnet | null
-  readonly ipMasq: boolean
+  readonly firewall: FirewallOptions
+  /** Whether addresses of the own subnet that no pod has lead nowhere. */
+  readonly blackholeRoute: boolean
   readonly leaseTtlMs: number
   readonly renewMarginMs: number
   readonly busyPollUs: number
@@ -75,6 +74,8 @@ interface Running {
   readonly tunnels: Tunnels
   readonly keeper: LeaseKeeper
   readonly peers: Peers
+  readonly firewall: Firewall
+  readonly kernelState: KernelState
 }
 
 export class Agent {
@@ -84,12 +85,6 @@ export class Agent {
   private isReady = false
   private isStoreReachable = true
   private readonly skipped = new Map<string, string>()
-  /** Whether the store has told of all peers. */
-  private knowsPeers = false
-  /** What the kernel should hold as of the last look. */
-  private wanted: HostState = NOTHING
-  /** Ends the pause before the next repair. */
-  private wakeRepair = new AbortController()
 
   constructor(options: AgentOptions) {
     this.options = options
@@ -112,6 +107,7 @@ export class Agent {
     const { log } = this.options
     const config = await this.fetchConfig(signal)
     if (config === null) return
+    demandBridgeNetfilter(config)
     const external = await this.findInterface(config)
     const backend = await createBackend(config, external, {
       readLeases: () => this.options.store.listLeases(signal),
@@ -132,8 +128,17 @@ export class Agent {
       await backend.hooks?.leased(lease.subnet)
       const { kernel, hooks } = backend
       const peers = new Peers({ tunnels: open, kernel, hooks }, lease.subnet, log)
-      this.running = { config, backend, tunnels, keeper, peers }
-      await this.applyState(this.running)
+      const { firewall: wish, previous } = this.options
+      const firewall = new Firewall(wish, config, lease.subnet, previous, log)
+      const { blackholeRoute } = this.options
+      const { subnet } = lease
+      const kernelState = new KernelState(
+        { config, subnet, backend, tunnels, peers, blackholeRoute },
+        log,
+      )
+      this.running = { config, backend, tunnels, keeper, peers, firewall, kernelState }
+      await kernelState.apply()
+      await firewall.start()
       await this.forward(this.running, signal)
     } finally {
       await closeTunnels(open)
@@ -162,7 +167,7 @@ export class Agent {
       },
       device: first?.device ?? null,
       kernelDevices: devices,
-      network: formatNetworks(config),
+      network: networksOf(config).join(),
       lease: {
         subnet: formatSubnet(lease.subnet),
         publicIP,
@@ -266,39 +271,9 @@ export class Agent {
     })
   }
 
-  /** What the kernel should hold now: devices, what it needs to reach peers itself, and with DirectRouting routes past both. */
-  private async desired({ tunnels, backend, peers, config, keeper }: Running): Promise<HostState> {
-    const { kernel, directRouting } = backend
-    const paths = [...backend.tunnels, ...kernel]
-    const direct = directRouting ? directRoutes(peers.reached(paths), await readTables(config)) : []
-    const past = new Set(direct.map(({ destination }) => destination))
-    return together([
-      tunnels.desired(),
-      ...kernel.map((path) => {
-        const reached = peers.reached([path]).filter(({ destination }) => !past.has(destination))
-        return path.desired(keeper.lease.subnet, reached)
-      }),
-      { ...NOTHING, routes: direct },
-    ])
-  }
-
-  /** Brings the kernel to the desired state; somebody else's route in the way is an error. */
-  private async applyState(running: Running): Promise<void> {
-    this.wanted = await this.desired(running)
-    const { changes, conflicts } = await reconcile(this.wanted, this.knowsPeers)
-    for (const change of changes) this.options.log.verbose(1, `applied ${JSON.stringify(change)}`)
-    const conflict = conflicts[0]
-    if (conflict !== undefined) {
-      throw new HeddleError(
-        'HEDDLE_APPLY',
-        `the route to ${conflict.wanted.destination} leads to ${conflict.found.device}, not to ${conflict.wanted.device}; if nothing needs it, remove it: ip route del ${conflict.found.destination} dev ${conflict.found.device}`,
-      )
-    }
-  }
-
   /** Starts the engine, tells the world, and keeps everything up until something ends it. */
   private async forward(running: Running, signal: AbortSignal): Promise<void> {
-    const { tunnels, keeper, config, backend } = running
+    const { tunnels, keeper, config, backend, firewall, kernelState } = running
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
@@ -306,14 +281,12 @@ export class Agent {
       tunnels.start(reject)
     })
     this.logOffloads(tunnels)
-    const chores = [this.watch(running, both), keeper.renew(both), this.repair(running, both)]
-    const watching = monitor(
-      () => this.wanted,
-      () => {
-        this.wakeRepair.abort()
-      },
-      both,
-    )
+    const chores = [
+      this.watch(running, both),
+      keeper.renew(both),
+      kernelState.keep(both),
+      firewall.keep(both),
+    ]
     const compacting = compact(both)
     try {
       const failed = Promise.race([engineDied, ...chores])
@@ -324,7 +297,7 @@ export class Agent {
       this.isReady = false
       over.abort()
       engineDied.catch(() => undefined)
-      await Promise.allSettled([...chores, watching, compacting])
+      await Promise.allSettled([...chores, compacting])
     }
   }
 
@@ -345,14 +318,14 @@ export class Agent {
 
   /** Writes subnet.env and reports readiness. A file that cannot be written leaves us unready. */
   private async announce(config: NetworkConfig, subnet: LeaseSubnet, mtu: number): Promise<void> {
-    const { subnetFile, ipMasq, log, onReady } = this.options
+    const { subnetFile, firewall, log, onReady } = this.options
     try {
       await writeSubnetFile(subnetFile, {
         network: config.ipv4?.network ?? null,
         ipv6Network: config.ipv6?.network ?? null,
         subnet,
         mtu,
-        ipMasq,
+        ipMasq: firewall.masquerade,
       })
     } catch (error) {
       log.warn(`Failed to write subnet file ${subnetFile}: ${describeError(error)}`)
@@ -366,52 +339,16 @@ export class Agent {
 
   /** Follows the leases of the network: peers into the table, the own one to its keeper. */
   private async watch(running: Running, signal: AbortSignal): Promise<void> {
-    const { keeper, peers, backend } = running
+    const { keeper, peers, kernelState } = running
     const watcher = new LeaseWatcher(keeper.lease.subnet)
     this.options.log.info('Watching for new subnet leases')
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
       peers.apply(changes)
-      this.knowsPeers = true
-      // What the kernel holds for peers follows at once; the engines know already.
-      if (backend.directRouting || backend.kernel.length > 0) this.wakeRepair.abort()
+      kernelState.notePeers()
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }
     }
   }
-
-  /** Puts back what somebody else removed from the kernel. */
-  private async repair(running: Running, signal: AbortSignal): Promise<void> {
-    let last = ''
-    for (;;) {
-      this.wakeRepair = new AbortController()
-      const either = joinSignals(signal, this.wakeRepair.signal)
-      await sleep(REPAIR_PERIOD_MS, either.signal).catch(() => undefined)
-      either.dispose()
-      if (signal.aborted) return
-      let fault = ''
-      try {
-        await this.applyState(running)
-      } catch (error) {
-        fault = describeError(error)
-      }
-      if (fault !== last && fault !== '') this.options.log.error(`repair: ${fault}`)
-      last = fault
-    }
-  }
-}
-
-/** The main tables of the families that a configuration has. */
-async function readTables({ ipv6 }: NetworkConfig) {
-  const [routes4, routes6] = await Promise.all([readRoutes(4), ipv6 === null ? [] : readRoutes(6)])
-  return [...routes4, ...routes6]
-}
-
-/** The networks of a configuration, joined by a comma. */
-function formatNetworks({ ipv4, ipv6 }: NetworkConfig): string {
-  return [
-    ...(ipv4 === null ? [] : [formatPrefix4(ipv4.network)]),
-    ...(ipv6 === null ? [] : [formatPrefix6(ipv6.network)]),
-  ].join(',')
 }

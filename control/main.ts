@@ -45,7 +45,6 @@ async function main(): Promise<number> {
   const { options } = parsed
   const log = createLogger({ format: options.logFormat, verbosity: options.verbosity })
   log.info(`CLI flags config: {${parsed.settings.join(' ')}}`)
-  for (const notice of parsed.notices) log.info(notice)
   for (const warning of parsed.warnings) log.warn(warning)
   try {
     await runDaemon(options, log)
@@ -85,7 +84,8 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       publicIPv6: options.publicIPv6,
       subnetFile: options.subnetFile,
       previous: await readPreviousSubnet(options.subnetFile),
-      ipMasq: false,
+      firewall: options.firewall,
+      blackholeRoute: options.blackholeRoute,
       leaseTtlMs: options.leaseTtlMs,
       renewMarginMs: options.renewMarginMs,
       busyPollUs: options.busyPollUs,

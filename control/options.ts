@@ -3,8 +3,7 @@
  *
  * The command line wins over FLANNELD_* variables, empty variables count as unset, a variable that
  * cannot be parsed is a warning and its default stays. Whatever asks for something that is not
- * built yet is refused, from either source; an unbuilt default that would have had an effect is
- * one notice.
+ * built yet is refused, from either source.
  */
 import { isIP, isIPv4 } from 'node:net'
 import { posix } from 'node:path'
@@ -16,6 +15,7 @@ import {
   type SourceException,
 } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
+import type { FirewallOptions } from './firewall/firewall.js'
 import { environmentName, FLAGS, type Flag } from './flag-table.js'
 import { NEEDS, parseFlags, parseFlagValue, type FlagValue } from './flags.js'
 import { parseAddr4, parseAddr6, parsePrefix4, parsePrefix6 } from './prefix.js'
@@ -48,6 +48,9 @@ export interface Options {
   /** IPv6 address, null = not given. */
   readonly publicIPv6: string | null
   readonly subnetFile: string
+  readonly firewall: FirewallOptions
+  /** Whether addresses of the own subnet that no pod has lead nowhere. */
+  readonly blackholeRoute: boolean
   /** Time before its expiry at which the lease is renewed, ms. */
   readonly renewMarginMs: number
   /** Address and port of the health server, null = none. */
@@ -73,8 +76,6 @@ export interface ParsedOptions {
   readonly options: Options
   /** Every flag as `name=value`, secrets masked, for the log. */
   readonly settings: readonly string[]
-  /** Defaults of flannel's that have no effect yet. */
-  readonly notices: readonly string[]
   /** Variables and arguments that were not understood and are ignored. */
   readonly warnings: readonly string[]
 }
@@ -91,7 +92,7 @@ export function parseOptions(
 ): ParsedOptions {
   const { given, isHelp, rest } = parseFlags(FLAGS, argv)
   const action = isHelp ? 'help' : given.get('version') === true ? 'version' : 'run'
-  if (action !== 'run') return { ...resolve(new Map()), action, notices: [], warnings: [] }
+  if (action !== 'run') return { ...resolve(new Map()), action, warnings: [] }
   const warnings = rest.length === 0 ? [] : [`ignoring "${String(rest[0])}" and all behind it`]
   const values = new Map(given)
   for (const flag of FLAGS) {
@@ -105,7 +106,7 @@ export function parseOptions(
     }
     refuseUnbuilt(flag, values.get(flag.name), fromCommandLine ? `--${flag.name}` : variable)
   }
-  return { ...resolve(values), action, notices: noticesOf(values), warnings }
+  return { ...resolve(values), action, warnings }
 }
 
 function refuseUnbuilt(flag: Flag, value: FlagValue | undefined, source: string): void {
@@ -113,14 +114,6 @@ function refuseUnbuilt(flag: Flag, value: FlagValue | undefined, source: string)
   if (flag.unbuiltUnless.some((off) => off === value)) return
   if (Array.isArray(value) && value.every((element) => element === '')) return
   throw usage(`${source}=${String(value)} asks for something that is not built yet; leave it out`)
-}
-
-function noticesOf(values: ReadonlyMap<string, FlagValue>): string[] {
-  if (values.get('iptables-forward-rules') === false) return []
-  return [
-    'iptables-forward-rules=true has no effect yet: no FORWARD rule is installed, traffic of the network passes only where the FORWARD policy accepts it',
-    'iptables-resync=5 has no effect yet: there are no firewall rules to check',
-  ]
 }
 
 function usage(message: string): HeddleError {
@@ -157,6 +150,13 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     publicIP: optional('public-ip'),
     publicIPv6: optional('public-ipv6'),
     subnetFile: text('subnet-file'),
+    firewall: {
+      masquerade: bool('ip-masq'),
+      fullyRandom: !bool('ip-masq-fully-random-disable'),
+      forward: bool('iptables-forward-rules'),
+      resyncMs: int('iptables-resync', 0, 86_400) * 1000,
+    },
+    blackholeRoute: bool('ip-blackhole-route'),
     renewMarginMs: int('subnet-lease-renew-margin', 1, 1439) * 60_000,
     healthz: parseHealthz(text('healthz-ip'), int('healthz-port', -Infinity, 65535)),
     verbosity: int('v', -Infinity, Infinity),

@@ -6,7 +6,7 @@ import type { ChosenInterface } from '../host/interface.js'
 import { NOTHING } from '../host/state.js'
 import type { NetworkConfig } from '../network-config.js'
 import type { Backend, Family, KernelPath } from './backend.js'
-import { networkText, PLAIN, publicAddresses, toward, wrongType } from './reach.js'
+import { PLAIN, publicAddresses, toward, wrongType } from './reach.js'
 
 const HOST_GW_TYPE = 'host-gw'
 
@@ -37,7 +37,6 @@ export function createHostGw(config: NetworkConfig, external: ChosenInterface): 
         device: external.name,
         via,
       })),
-      networks: networkText(config, family),
     }),
   })
   return {

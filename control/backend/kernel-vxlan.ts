@@ -6,11 +6,10 @@
 import { formatMac, type Mac } from '../../dataplane/index.js'
 import { NOTHING, type HostState } from '../host/state.js'
 import { hasIpv4, type LeaseSubnet } from '../lease.js'
-import type { NetworkConfig } from '../network-config.js'
 import { formatPrefix4, formatPrefix6 } from '../prefix.js'
 import type { Family, KernelPath, Reached } from './backend.js'
 import type { VxlanConfig } from './config.js'
-import { networkText, toward } from './reach.js'
+import { toward } from './reach.js'
 import { vtepOf } from './vtep.js'
 
 export interface KernelDevice {
@@ -27,7 +26,6 @@ export interface KernelDevice {
 export function createKernelPath(
   device: KernelDevice,
   { vni, port, learning, gbp }: VxlanConfig,
-  config: NetworkConfig,
 ): KernelPath {
   const { name, family, mtu, lower, local } = device
   const link = {
@@ -53,7 +51,6 @@ export function createKernelPath(
       addresses: ownAddress(own, family).map((address) => ({ device: name, address })),
       settings: [{ path: `net/ipv6/conf/${name}/accept_ra`, value: '0' }],
       ...entries(name, peers),
-      networks: networkText(config, family),
     }),
   }
 }

@@ -68,7 +68,7 @@ export async function createVxlan(
     return {
       ...common,
       mtu: Math.min(...kernel.map(({ mtu }) => mtu)),
-      kernel: kernel.map((device) => createKernelPath(device, vxlan, config)),
+      kernel: kernel.map((device) => createKernelPath(device, vxlan)),
     }
   }
   const tunnels = devices.map((device) => {

@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { HeddleError } from '../errors.js'
+import { FIREWALL_MODE } from '../lab/firewall-mode.js'
 import type { Host, Pod } from '../lab/host.js'
 import type { Lab } from '../lab/lab.js'
 import type { ManagedProcess } from '../lab/process.js'
@@ -26,6 +27,7 @@ export type DemoBackend = (typeof DEMO_BACKENDS)[number]
 export function networkConfig({ backend, ipv6 }: World): object {
   return {
     Network: '10.5.0.0/16',
+    ...FIREWALL_MODE,
     ...(ipv6 ? { EnableIPv6: true, IPv6Network: 'fd05::/48' } : {}),
     Backend: { Type: backend },
   }

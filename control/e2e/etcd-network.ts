@@ -7,6 +7,7 @@
  */
 import { join } from 'node:path'
 import type { Test } from 'tap'
+import { FIREWALL_MODE } from '../lab/firewall-mode.js'
 import { HEDDLED, type Host } from '../lab/host.js'
 import { createLab, type Lab } from '../lab/lab.js'
 import type { ManagedProcess } from '../lab/process.js'
@@ -65,7 +66,8 @@ export class EtcdNetwork {
 
   /** Writes the network configuration; text goes as it is. */
   configure(config: object | string): Promise<void> {
-    const text = typeof config === 'string' ? config : JSON.stringify(config)
+    const text =
+      typeof config === 'string' ? config : JSON.stringify({ ...FIREWALL_MODE, ...config })
     return this.#lab.etcd.put(`${this.prefix}/config`, text)
   }
 

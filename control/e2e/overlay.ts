@@ -9,6 +9,7 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
+import { FIREWALL_MODE } from '../lab/firewall-mode.js'
 import type { Host, Pod } from '../lab/host.js'
 import { createLab, type Lab } from '../lab/lab.js'
 import type { ManagedProcess } from '../lab/process.js'
@@ -158,6 +159,7 @@ export async function createOverlay(t: Test, options: OverlayOptions): Promise<O
   if (options.store === 'etcd') await lab.startEtcd()
   await overlay.configure({
     ...(options.network?.['EnableIPv4'] === false ? {} : { Network: NETWORK }),
+    ...FIREWALL_MODE,
     ...options.network,
     Backend: { Type: 'udp', ...options.backend },
   })

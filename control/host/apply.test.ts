@@ -7,7 +7,7 @@ import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { reconcile, whyNoVxlan } from './apply.js'
 import { readAddresses, readHostState, readRoutes } from './read.js'
-import { desiredForTun, NOTHING, type HostState } from './state.js'
+import { blackholes, desiredForTun, NOTHING, together, type HostState } from './state.js'
 import { parsePrefix4, parsePrefix6 } from '../prefix.js'
 
 const INSIDE = 'in its own namespace'
@@ -49,9 +49,9 @@ function inside(): void {
       [{ device: 'u0', address: '192.0.2.1/24' }],
     )
     t.same(
-      routes.map((route) => `${route.destination} ${route.device}`).sort(),
-      ['0.0.0.0/0 u0', '192.0.2.0/24 u0', '203.0.113.7/32 u0'],
-      'with their lengths, without those that have no device',
+      routes.map((r) => `${r.destination} ${r.isBlackhole ? 'blackhole' : r.device}`).sort(),
+      ['0.0.0.0/0 u0', '192.0.2.0/24 u0', '198.51.100.0/24 blackhole', '203.0.113.7/32 u0'],
+      'with their lengths',
     )
   })
 
@@ -94,6 +94,22 @@ function inside(): void {
       t.same(await reconcile(desired), { changes: [], conflicts: [] })
     })
   }
+
+  t.test('blackholes of both families, beside a route to the same subnet', async (t) => {
+    ip('address', 'add', '10.5.7.1/24', 'dev', 'u0')
+    const routes = blackholes({ v4: ipv4.subnet, v6: ipv6.subnet })
+    const wanted = together([desired, { ...NOTHING, routes }])
+    const { changes, conflicts } = await reconcile(wanted)
+    t.same([changes.length, conflicts], [2, []])
+    t.same(await reconcile(wanted), { changes: [], conflicts: [] })
+    const way = (address: string) =>
+      execFileSync('ip', ['-json', 'route', 'get', address], { encoding: 'utf8' })
+    t.match(way('10.5.7.9'), '"dev":"u0"', 'the other route comes first')
+    ip('address', 'del', '10.5.7.1/24', 'dev', 'u0')
+    t.throws(() => way('10.5.7.9'), /Invalid argument/, 'it leads nowhere')
+    t.equal((await reconcile(desired)).changes.length, 2)
+    t.match(way('10.5.7.9'), '"dev":"flannel0"')
+  })
 
   t.test('a route of somebody else stays and is told', async (t) => {
     ip('route', 'del', '10.5.0.0/16', 'dev', 'flannel0')

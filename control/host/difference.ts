@@ -58,15 +58,21 @@ export function difference(desired: HostState, found: HostState, isComplete = tr
     ...forwardingChanges(desired, actual),
     ...routes,
   ]
-  return { changes: isComplete ? changes : changes.filter((c) => !PEERS_GO.has(c.kind)), conflicts }
+  return { changes: isComplete ? changes : changes.filter((c) => !cutsOff(c)), conflicts }
 }
 
-/** What is done when a peer goes. */
-const PEERS_GO: ReadonlySet<Change['kind']> = new Set([
-  'route-remove',
-  'neighbour-remove',
-  'forwarding-remove',
-])
+/** Whether a change is one that is made when a peer goes. */
+function cutsOff(change: Change): boolean {
+  switch (change.kind) {
+    case 'neighbour-remove':
+    case 'forwarding-remove':
+      return true
+    case 'route-remove':
+      return change.route.isBlackhole !== true
+    default:
+      return false
+  }
+}
 
 function removedBy(change: Change): string[] {
   return change.kind === 'link-remove' ? [change.link.name] : []
@@ -204,32 +210,38 @@ function forwardingChanges(desired: HostState, actual: HostState): Change[] {
 function routeChanges(desired: HostState, actual: HostState): Difference {
   const changes: Change[] = []
   const conflicts: Conflict[] = []
-  const destinations = new Set(desired.routes.map(({ destination }) => destination))
+  const destinations = new Set(desired.routes.map(routeKey))
   const devices = vxlanDevices(desired)
   const routesTo = new Map<string, RouteState[]>()
   for (const route of actual.routes) {
-    const same = routesTo.get(route.destination)
-    if (same === undefined) routesTo.set(route.destination, [route])
+    const key = routeKey(route)
+    const same = routesTo.get(key)
+    if (same === undefined) routesTo.set(key, [route])
     else same.push(route)
-    if (destinations.has(route.destination) || route.isKernels === true) continue
+    if (destinations.has(key) || route.isKernels === true) continue
     const isLeft =
       route.isOurs === true &&
       desired.networks.some((network) => isWithin(route.destination, network))
     if (isLeft || devices.has(route.device)) changes.push({ kind: 'route-remove', route })
   }
   for (const route of desired.routes) {
-    const same = routesTo.get(route.destination) ?? []
+    const same = routesTo.get(routeKey(route)) ?? []
     const isPeers = route.via !== undefined
     // One that flannel left is taken over, so that it is known as ours when its peer goes.
     const isThere = (r: RouteState) =>
       r.device === route.device && r.via === route.via && (!isPeers || r.isOurs === true)
-    if (same.some(isThere)) continue
+    if (same.some((r) => route.isBlackhole === true || isThere(r))) continue
     const other = same[0]
     if (isPeers) changes.push({ kind: 'route-replace', route })
     else if (other === undefined) changes.push({ kind: 'route-add', route })
     else conflicts.push({ wanted: route, found: other })
   }
   return { changes, conflicts }
+}
+
+/** A blackhole stands beside the route to the same destination that leads somewhere. */
+function routeKey({ destination, isBlackhole }: RouteState): string {
+  return isBlackhole === true ? `blackhole ${destination}` : destination
 }
 
 /** Whether a prefix lies in another, as text. */

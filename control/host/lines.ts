@@ -6,6 +6,9 @@ import { checked, type Program } from './iproute.js'
 import { ROUTE_PROTOCOL } from './read.js'
 import type { ForwardingState, LinkState, NeighbourState, RouteState, VxlanLink } from './state.js'
 
+/** Any route to the same destination comes before a blackhole, a bridge's in particular. */
+const BLACKHOLE_METRIC = '4294967295'
+
 /** A line of a batch, and the program that reads it. */
 export interface Line {
   readonly program: Program
@@ -55,16 +58,22 @@ function ipLine(change: IpChange): string {
     case 'link-set':
       return linkLines(change.link)
     case 'route-add':
+      if (change.route.isBlackhole === true) return `route add ${blackhole(change.route)}`
       return `route add ${change.route.destination} dev ${checked(change.route.device)}${isText6(change.route.destination) ? '' : ' scope global'}`
     case 'route-replace':
       return `route replace ${toPeer(change.route)}${change.route.isOnlink === true ? ' onlink' : ''} proto ${ROUTE_PROTOCOL}`
     case 'route-remove':
+      if (change.route.isBlackhole === true) return `route del ${blackhole(change.route)}`
       return `route del ${toPeer(change.route)}`
   }
 }
 
 function toPeer({ destination, via, device }: RouteState): string {
   return `${destination}${via === undefined ? '' : ` via ${via}`} dev ${checked(device)}`
+}
+
+function blackhole({ destination }: RouteState): string {
+  return `blackhole ${destination} proto ${ROUTE_PROTOCOL} metric ${BLACKHOLE_METRIC}`
 }
 
 function neighbourLine({ address, device }: NeighbourState): string {

@@ -15,7 +15,7 @@ import type {
 } from './state.js'
 
 /**
- * Protocol of the routes that we make past the tunnel, by which they are known again: a number that
+ * Protocol of the routes that we make to peers and of blackholes, by which they are known again: a number that
  * nobody else has (iproute2, etc/iproute2/rt_protos), `H` as a byte.
  */
 export const ROUTE_PROTOCOL = '72'
@@ -111,7 +111,7 @@ export async function readHostState(
     routes: [
       ...routes4.map((r) => describeRoute(r, 4)),
       ...routes6.map((r) => describeRoute(r, 6)),
-    ].filter(({ device }) => device !== ''),
+    ].filter(({ device, isBlackhole }) => device !== '' || isBlackhole),
     neighbours: neighbours.flat(),
     forwarding: forwarding.flat(),
     settings: settings.flatMap(readSetting),
@@ -165,10 +165,11 @@ async function readForwarding(device: string): Promise<ForwardingState[]> {
   )
 }
 
-function describeRoute({ dst, dev = '', gateway, protocol }: RouteInfo, family: 4 | 6): RouteState {
+function describeRoute(route: RouteInfo, family: 4 | 6): RouteState {
+  const { dst, dev = '', gateway, protocol, type } = route
   return {
     destination: withLength(dst, family),
-    device: dev,
+    ...(type === 'blackhole' ? { device: '', isBlackhole: true } : { device: dev }),
     ...(gateway === undefined ? {} : { via: gateway }),
     ...(isOurs({ protocol }) ? { isOurs: true } : {}),
     ...(protocol === 'kernel' ? { isKernels: true } : {}),

@@ -4,7 +4,15 @@
 import t from 'tap'
 import { parsePrefix4, parsePrefix6 } from '../prefix.js'
 import { difference, type Change } from './difference.js'
-import { desiredForTun, NOTHING, together, type HostState, type RouteState } from './state.js'
+import { NO_IPV4 } from '../lease.js'
+import {
+  blackholes,
+  desiredForTun,
+  NOTHING,
+  together,
+  type HostState,
+  type RouteState,
+} from './state.js'
 
 const desired = desiredForTun(
   'flannel0',
@@ -136,6 +144,28 @@ t.test(
     t.same(difference(together([desired, six]), withOthers(together([desired, six]))).changes, [])
   },
 )
+
+t.test('a blackhole stands beside a route to the same subnet', async (t) => {
+  const subnet = { v4: parsePrefix4('10.5.72.0/24')!, v6: parsePrefix6('fd05:0:0:7::/64') }
+  const [hole, hole6] = blackholes(subnet) as [RouteState, RouteState]
+  t.same(hole, { destination: '10.5.72.0/24', device: '', isBlackhole: true })
+  t.equal(hole6.destination, 'fd05:0:0:7::/64')
+  t.same(blackholes({ v4: NO_IPV4, v6: subnet.v6 }), [hole6])
+  const wanted = together([desired, { ...NOTHING, routes: [hole] }])
+  const is = (...routes: RouteState[]) =>
+    withOthers({ ...desired, routes: [...desired.routes, ...routes] })
+  const bridge = { destination: hole.destination, device: 'cni0' }
+  const ours: RouteState = { ...hole, isOurs: true }
+  const add = { changes: [{ kind: 'route-add', route: hole }], conflicts: [] }
+  const none = { changes: [], conflicts: [] }
+  t.same(difference(wanted, is()), add)
+  t.same(difference(wanted, is(bridge)), add)
+  t.same(difference(wanted, is(bridge, ours)), none)
+  t.same(difference(wanted, is(hole)), none, 'flannel has made it')
+  const remove = { changes: [{ kind: 'route-remove', route: ours }], conflicts: [] }
+  t.same(difference(desired, is(bridge, ours)), remove)
+  t.same(difference(desired, is(bridge, hole)), none, 'that of somebody else stays')
+})
 
 t.test(
   'routes past the tunnel: made, corrected, removed with their peer; those of others stay',

@@ -4,6 +4,7 @@
  * The same three steps serve the start, a repair and a restart: backends say what they need,
  * difference.ts what must change, apply.ts alone reads the kernel and changes it.
  */
+import type { LeaseSubnet } from '../lease.js'
 import { formatPrefix4, formatPrefix6, type Prefix4, type Prefix6 } from '../prefix.js'
 
 export interface LinkState {
@@ -44,6 +45,8 @@ export interface RouteState {
   readonly device: string
   /** Gateway: of a route straight to a peer its address, of one through a VXLAN device its VTEP. */
   readonly via?: string
+  /** Packets end here; there is no device. */
+  readonly isBlackhole?: true
   /** Whether the gateway counts as a neighbour, although no address of the device says so. */
   readonly isOnlink?: boolean
   /** Of a route as found: whether its protocol says that it is ours, or that the kernel made it. */
@@ -129,6 +132,15 @@ export function desiredForTun(
     routes,
     networks: routes.map(({ destination }) => destination),
   }
+}
+
+/** Routes that end packets to addresses of the own subnet which no other route leads to. */
+export function blackholes({ v4, v6 }: LeaseSubnet): RouteState[] {
+  const destinations = [
+    ...(v4.len > 0 ? [formatPrefix4(v4)] : []),
+    ...(v6 === null ? [] : [formatPrefix6(v6)]),
+  ]
+  return destinations.map((destination) => ({ destination, device: '', isBlackhole: true }))
 }
 
 /** Everything that several states hold. */

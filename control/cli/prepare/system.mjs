@@ -32,6 +32,7 @@ const NEEDED = {
   ],
   test: [
     { name: 'tshark', command: 'tshark', what: 'tshark of Wireshark' },
+    { name: 'iptables', command: 'iptables', what: 'iptables' },
     { name: 'nftables', command: 'nft', what: 'nft of nftables' },
     { name: 'socat', command: 'socat', what: 'socat' },
     { name: 'curl', command: 'curl', what: 'curl' },
