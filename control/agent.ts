@@ -26,13 +26,16 @@ import { LeaseWatcher } from './lease-watcher.js'
 import type { Logger } from './log.js'
 import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
+import { RepairLoop } from './repair-loop.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
 import { takeOver } from './backend/takeover.js'
-import { closeTunnels, openTunnels, Tunnels, type OpenTunnel } from './backend/tunnels.js'
+import { logOffloads } from './offload-log.js'
+import type { OpenTunnel } from './backend/open-tunnel.js'
+import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
@@ -85,9 +88,11 @@ export class Agent {
   private isReady = false
   private isStoreReachable = true
   private readonly skipped = new Map<string, string>()
+  private readonly repairs: RepairLoop
 
   constructor(options: AgentOptions) {
     this.options = options
+    this.repairs = new RepairLoop(options.log)
   }
 
   /**
@@ -277,14 +282,26 @@ export class Agent {
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
+    let onFailure: (error: Error) => void = () => undefined
     const engineDied = new Promise<never>((_resolve, reject) => {
-      tunnels.start(reject)
+      onFailure = reject
     })
-    this.logOffloads(tunnels)
+    const watcher: EngineWatcher = {
+      onFailure,
+      onLost: (device) => {
+        this.options.log.warn(`${device} was deleted, it is made anew`)
+        this.repairs.now()
+      },
+    }
+    tunnels.start(watcher)
+    logOffloads(tunnels.report(), this.options.log)
     const chores = [
       this.watch(running, both),
       keeper.renew(both),
-      kernelState.keep(both),
+      this.repairs.run(() => this.repair(running, watcher), both),
+      kernelState.watch(() => {
+        this.repairs.now()
+      }, both),
       firewall.keep(both),
     ]
     const compacting = compact(both)
@@ -298,21 +315,6 @@ export class Agent {
       over.abort()
       engineDied.catch(() => undefined)
       await Promise.allSettled([...chores, compacting])
-    }
-  }
-
-  /** One line about all offloads of a device, and one for each that is not there although it is wanted. */
-  private logOffloads(tunnels: Tunnels): void {
-    const { log } = this.options
-    const reports = tunnels.report()
-    for (const { device, offloads } of reports) {
-      const where = reports.length === 1 ? '' : ` of ${device.name}`
-      const states = offloads.map(({ name, state }) => `${name} ${state}`)
-      log.info(`offloads${where}: ${states.join(', ')}`)
-      for (const { name, state, detail } of offloads) {
-        if (state === 'unavailable') log.warn(`offload ${name} is not available: ${detail}`)
-        if (state === 'untested') log.warn(`offload ${name} could not be tested: ${detail}`)
-      }
     }
   }
 
@@ -345,10 +347,23 @@ export class Agent {
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
       peers.apply(changes)
-      kernelState.notePeers()
+      if (kernelState.notePeers()) this.repairs.now()
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }
     }
+  }
+
+  /**
+   * Puts back what somebody else removed from the kernel: devices first, then what is on them and leads
+   * to them, then their engines.
+   */
+  private async repair(running: Running, watcher: EngineWatcher): Promise<void> {
+    const { tunnels, peers, kernelState } = running
+    const anew = await tunnels.reopen()
+    if (anew.length > 0) peers.restore()
+    await kernelState.apply()
+    tunnels.start(watcher)
+    for (const device of anew) this.options.log.info(`${device} is there again`)
   }
 }

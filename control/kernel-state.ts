@@ -1,10 +1,10 @@
 /**
- * Keeps the kernel's state as it should be: at the start, when peers come and go, when the kernel tells of a
- * change, and every few seconds.
+ * What the kernel should hold for a running daemon: put together from its tunnels, backend, peers and options,
+ * and brought about at the start and whenever the repair loop says so.
  */
 import type { Backend } from './backend/backend.js'
 import type { Tunnels } from './backend/tunnels.js'
-import { describeError, HeddleError } from './errors.js'
+import { HeddleError } from './errors.js'
 import { reconcile } from './host/apply.js'
 import { directRoutes } from './host/direct.js'
 import { monitor } from './host/monitor.js'
@@ -15,9 +15,6 @@ import type { Logger } from './log.js'
 import type { NetworkConfig } from './network-config.js'
 import type { Peers } from './peers.js'
 import { formatPrefix4, formatPrefix6 } from './prefix.js'
-import { joinSignals, sleep } from './store/abort.js'
-
-const REPAIR_PERIOD_MS = 5000
 
 export interface KernelStateOptions {
   readonly config: NetworkConfig
@@ -37,27 +34,26 @@ export class KernelState {
   private knowsPeers = false
   /** What the kernel should hold as of the last look. */
   private wanted: HostState = NOTHING
-  /** Ends the pause before the next repair. */
-  private wake = new AbortController()
 
   constructor(options: KernelStateOptions, log: Logger) {
     this.options = options
     this.log = log
   }
 
-  /** The peers have changed: what the kernel holds for them follows at once; the engines know already. */
-  notePeers(): void {
+  /**
+   * The store has told of peers.
+   * @returns whether the kernel should follow at once; the engines know already
+   */
+  notePeers(): boolean {
     const { directRouting, kernel } = this.options.backend
-    if (!this.knowsPeers || directRouting || kernel.length > 0) this.wake.abort()
+    const isFirst = !this.knowsPeers
     this.knowsPeers = true
+    return isFirst || directRouting || kernel.length > 0
   }
 
-  /** Puts back what somebody else takes away, until the signal fires. */
-  async keep(signal: AbortSignal): Promise<void> {
-    const onChange = (): void => {
-      this.wake.abort()
-    }
-    await Promise.all([monitor(() => this.wanted, onChange, signal), this.repair(signal)])
+  /** Tells of changes to what should be there, whoever makes them, until the signal fires. */
+  watch(onChange: () => void, signal: AbortSignal): Promise<void> {
+    return monitor(() => this.wanted, onChange, signal)
   }
 
   /**
@@ -92,26 +88,6 @@ export class KernelState {
         'HEDDLE_APPLY',
         `the route to ${conflict.wanted.destination} leads to ${conflict.found.device}, not to ${conflict.wanted.device}; if nothing needs it, remove it: ip route del ${conflict.found.destination} dev ${conflict.found.device}`,
       )
-    }
-  }
-
-  private async repair(signal: AbortSignal): Promise<void> {
-    let last = ''
-    for (;;) {
-      const either = joinSignals(signal, this.wake.signal)
-      await sleep(REPAIR_PERIOD_MS, either.signal).catch(() => undefined)
-      either.dispose()
-      if (signal.aborted) return
-      // What happens while the kernel is looked at asks for another look.
-      this.wake = new AbortController()
-      let fault = ''
-      try {
-        await this.apply()
-      } catch (error) {
-        fault = describeError(error)
-      }
-      if (fault !== last && fault !== '') this.log.error(`repair: ${fault}`)
-      last = fault
     }
   }
 }

@@ -104,6 +104,11 @@ export class Peers {
     return { ways, faults }
   }
 
+  /** Sets every route once more, for a dataplane that was made anew. */
+  restore(): void {
+    for (const { lease } of this.peers.values()) this.open(lease)
+  }
+
   /** The same lease with another expiry: for the status only. */
   private refresh(lease: Lease): void {
     const key = keyOf(lease)

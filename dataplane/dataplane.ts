@@ -55,6 +55,8 @@ export interface DataplaneOptions {
   readonly offload?: OffloadWish
   /** Called when the kernel refuses an offload that was used, and it is given up. */
   readonly onGivenUp?: (offload: OffloadState) => void
+  /** Counters to go on with, those of a dataplane that is closed; default new ones, at zero. */
+  readonly counters?: readonly Counters[]
   /** How much the sources of packets from outside are checked, default `leases`. */
   readonly ingressCheck?: IngressCheckMode
   /** Outer addresses that may speak for prefixes although their leases name others. */
@@ -154,7 +156,8 @@ export class Dataplane {
     this.device = this.tuns[0].name
     this.busyPollUs = options.busyPollUs ?? 0
     this.table = new RouteTable(queues, family, exceptions)
-    this.counters = this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
+    this.counters =
+      options.counters ?? this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
     this.overflow = new OverflowMeter(this.device, this.sockets, this.counters)
   }
 
@@ -272,6 +275,7 @@ export class Dataplane {
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true
+    this.overflow.sample()
     this.overflow.stop()
     Atomics.store(new Int32Array(this.control), STOP, 1)
     for (const fd of this.wakeFds) native.signal(fd)

@@ -43,7 +43,13 @@ export {
 export type { Encap } from './encap/encap.js'
 export type { EncapChoice } from './encap/choice.js'
 export { flannelUdp, UDP_OVERHEAD, UDP_PORT } from './encap/flannel-udp.js'
-export { createVxlan, VXLAN_OVERHEAD, VXLAN_PORT, VXLAN_VNI } from './encap/vxlan.js'
+export {
+  createVxlan,
+  VXLAN_OVERHEAD,
+  VXLAN_PORT,
+  VXLAN_PORT_IANA,
+  VXLAN_VNI,
+} from './encap/vxlan.js'
 export { createMac, formatMac, isStation, parseMac, type Mac } from './mac.js'
 export type { FibReader, FibWriter } from './fib/fib.js'
 export { LinearFib } from './fib/linear.js'
@@ -57,7 +63,13 @@ export { describeFrame, describePacket, describeVxlan } from './wire/print.js'
 export { Replay, type Fate, type ReplayOptions, type ReplayRoute } from './replay.js'
 export { createFaultyInside, createFaultyOutside, type Faulty } from './io/fault.js'
 export type { FaultCounts, FaultOptions } from './io/fault-lane.js'
-export { describeEndpoint, endpoint4, endpoint6, type Endpoint } from './io/endpoint.js'
+export {
+  describeEndpoint,
+  endpoint4,
+  endpoint6,
+  isSameEndpoint,
+  type Endpoint,
+} from './io/endpoint.js'
 export {
   createMemoryPair,
   MemoryInside,
@@ -69,6 +81,7 @@ export {
 export { CaptureInside, CaptureOutside, type Frames } from './io/capture-device.js'
 export {
   datagramOf,
+  destinationOf,
   isKnownLinkType,
   isRawIp,
   packetOf,

@@ -5,6 +5,7 @@
  * the one counter that moved. Time is what the caller says it is, normally the capture's: the rate
  * limit on ICMP errors then behaves as it would have on the day.
  */
+import { addressBytes6 } from './address.js'
 import { Counters, COUNTERS_BYTES, describeCounters, EGRESS, INGRESS } from './counters.js'
 import type { CountersReport } from './counters.js'
 import { createEncap, type EncapChoice } from './encap/choice.js'
@@ -18,17 +19,14 @@ import { createPlainSums } from './offload/sums.js'
 import { HostSet } from './host-set.js'
 import type { IngressCheckMode } from './ingress-check.js'
 import type { Mac } from './mac.js'
-import { createMemoryPair, type MemoryPair, type SentDatagram } from './io/memory.js'
+import { createMemoryPair, MemoryRaw, type MemoryPair, type SentDatagram } from './io/memory.js'
+import type { RoutePrefix } from './route-table.js'
 import { VERDICT_COUNT, verdictName } from './packet/verdict.js'
 
-/** An IPv4 prefix and the host its packets go to. */
-export interface ReplayRoute {
-  /** uint32, host order, host bits zero. */
-  readonly addr: number
-  /** 0..32 */
-  readonly len: number
-  /** IPv4 address bits of the host, uint32 or int32. */
-  readonly peer: number
+/** A prefix and the host its packets go to. */
+export type ReplayRoute = RoutePrefix & {
+  /** Outer address of the host: IPv4 address bits, uint32 or int32, or the 128 bits of IPv6. */
+  readonly peer: number | bigint
   /** UDP port of the host, 1..65535. */
   readonly port: number
   /** MAC address of its VTEP, where the encapsulation has them. */
@@ -36,8 +34,10 @@ export interface ReplayRoute {
 }
 
 export interface ReplayOptions {
-  /** The own subnet, as uint32 and length. */
-  readonly subnet: { readonly addr: number; readonly len: number }
+  /** The own IPv4 subnet, as uint32 and length; null = none. */
+  readonly subnet: { readonly addr: number; readonly len: number } | null
+  /** The own IPv6 subnet, as 128 bits and length; default none, and then there is no IPv6. */
+  readonly subnet6?: { readonly addr: bigint; readonly len: number } | null
   readonly routes: readonly ReplayRoute[]
   /** MTU of the TUN device, bytes. */
   readonly mtu: number
@@ -69,35 +69,49 @@ const RESERVE_BYTES = 64 << 20
 
 export class Replay {
   private readonly devices: MemoryPair
+  /** Where ICMPv6 errors go. */
+  private readonly raw6: MemoryRaw
   private readonly counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
   private readonly engine: Engine
   private nowMs = 0
 
   /** @throws RangeError for a prefix, port or MTU out of range */
   constructor(options: ReplayOptions) {
-    const { subnet, routes, mtu, port, encap: choice = { kind: 'udp' } } = options
+    const { subnet, subnet6 = null, routes, mtu, port } = options
+    const choice = options.encap ?? { kind: 'udp' }
     const fib = createFib({ readers: 1, reserveBytes: RESERVE_BYTES, maxHops: MAX_HOPS })
+    const insert = ({ addr, len }: RoutePrefix, hop: number): void => {
+      if (typeof addr === 'number') fib.writer.insert4(addr, len, hop)
+      else fib.writer.insert6(addressBytes6(addr), len, hop)
+    }
     const hosts = new HostSet(1)
     for (const route of routes) {
-      hosts.add(route.peer)
-      const hop = fib.hops.addPeer(route.peer, route.port, route.mac)
-      fib.writer.insert4(route.addr, route.len, hop)
+      const { peer } = route
+      hosts.add(peer)
+      const outer = typeof peer === 'number' ? peer : addressBytes6(peer)
+      insert(route, fib.hops.addPeer(outer, route.port, route.mac))
     }
-    fib.writer.insert4(subnet.addr, subnet.len, fib.hops.addLocal())
+    const local = fib.hops.addLocal()
+    if (subnet !== null) insert(subnet, local)
+    if (subnet6 !== null) insert(subnet6, local)
     const hops = createHopTable(fib.shared)
     const encap = createEncap(choice, hops)
     const arena = createEngineArena(mtu, encap, NO_OFFLOAD)
     this.devices = createMemoryPair(arena)
+    this.raw6 = new MemoryRaw(arena)
     this.engine = new Engine({
       arena,
       inside: this.devices.inside,
       outside: this.devices.outside,
       icmp: this.devices.raw,
+      ...(subnet6 === null
+        ? {}
+        : { icmp6: { port: this.raw6, source: addressBytes6(subnet6.addr) } }),
       fib: attachFibReader(fib.shared, 0),
       hops,
       encap,
       ...(choice.kind === 'vxlan' ? { vtep: { ...choice, port } } : {}),
-      hasIpv6: false,
+      hasIpv6: subnet6 !== null,
       ingressCheck: {
         mode: options.ingressCheck ?? 'off',
         hosts: attachFibReader(hosts.shared, 0),
@@ -107,7 +121,7 @@ export class Replay {
       sums: createPlainSums(),
       counters: this.counters,
       mtu,
-      localAddress: subnet.addr | 0,
+      localAddress: subnet === null ? null : subnet.addr | 0,
       now: () => this.nowMs,
     })
   }
@@ -142,7 +156,7 @@ export class Replay {
       verdict: verdictName(verdict),
       delivered: this.devices.inside.drain(),
       sent: this.devices.outside.drain(),
-      icmp: this.devices.raw.drain(),
+      icmp: [...this.devices.raw.drain(), ...this.raw6.drain()],
     }
   }
 

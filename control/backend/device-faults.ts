@@ -3,16 +3,16 @@
  */
 import { describeError, HeddleError } from '../errors.js'
 
-/** The engine ended by itself: because its device is gone, or by a fault of ours. */
-export function engineFault(error: Error, device: string): HeddleError {
-  // What a read of a TUN answers once somebody has deleted the interface (drivers/net/tun.c).
+/** Whether an engine ended because somebody has deleted its TUN device (drivers/net/tun.c). */
+export function isDeviceGone(error: Error): boolean {
   return 'code' in error && error.code === 'EBADFD'
-    ? new HeddleError(
-        'HEDDLE_DEVICE',
-        `${device} was deleted while the daemon ran; start heddled again, which makes it anew`,
-        { cause: error },
-      )
-    : new HeddleError('HEDDLE_ENGINE', `the engine died: ${describeError(error)}`, { cause: error })
+}
+
+/** The engine ended by a fault of ours. */
+export function engineFault(error: Error): HeddleError {
+  return new HeddleError('HEDDLE_ENGINE', `the engine died: ${describeError(error)}`, {
+    cause: error,
+  })
 }
 
 /** The kernel refused a device or socket: says which one and what to do about it. */

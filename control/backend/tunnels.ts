@@ -1,6 +1,6 @@
 /**
  * The tunnels of a running daemon: opened together, told of the own subnet, started, reported and
- * closed together.
+ * closed together; each one opened again when somebody deletes its device.
  */
 import {
   Dataplane,
@@ -8,26 +8,29 @@ import {
   type CountersReport,
   type DataplaneOptions,
 } from '../../dataplane/index.js'
-import type { Backend, Tunnel } from './backend.js'
-import { deviceFault, engineFault } from './device-faults.js'
 import type { ChosenInterface } from '../host/interface.js'
 import { desiredForTun, together, type HostState } from '../host/state.js'
 import type { LeaseSubnet } from '../lease.js'
 import type { NetworkConfig } from '../network-config.js'
 import { formatAddr4, formatAddr6 } from '../prefix.js'
 import type { TunnelStatus } from '../status.js'
-
-/** A tunnel with the dataplane that runs it. */
-export interface OpenTunnel {
-  readonly tunnel: Tunnel
-  readonly dataplane: Dataplane
-}
+import type { Backend } from './backend.js'
+import { deviceFault, engineFault, isDeviceGone } from './device-faults.js'
+import { OpenTunnel } from './open-tunnel.js'
 
 /** What all tunnels have in common. */
 export type TunnelOptions = Pick<
   DataplaneOptions,
   'busyPollUs' | 'queues' | 'offload' | 'ingressCheck' | 'exceptions' | 'onGivenUp' | 'onRefused'
 >
+
+/** Who is told of engines that end by themselves. */
+export interface EngineWatcher {
+  /** A device was deleted: `reopen()` makes it anew. */
+  onLost(device: string): void
+  /** By a fault. */
+  onFailure(error: Error): void
+}
 
 export class Tunnels {
   readonly list: readonly OpenTunnel[]
@@ -58,22 +61,43 @@ export class Tunnels {
     )
   }
 
-  /** Starts the engines; the devices must be up. @param onFailure  told of an engine that dies */
-  start(onFailure: (error: Error) => void): void {
-    const { v4, v6 } = this.subnet
-    const podMtu = Math.min(...this.list.map(({ tunnel }) => tunnel.mtu))
-    for (const { tunnel, dataplane } of this.list) {
-      if (tunnel.ipv4) dataplane.addLocal(v4)
-      if (tunnel.ipv6 && v6 !== null) dataplane.addLocal(v6)
-      const local = {
-        ipv4: tunnel.ipv4 ? formatAddr4(v4.addr) : null,
-        ipv6: tunnel.ipv6 && v6 !== null ? formatAddr6(v6.addr) : null,
-      }
-      const onExit = (error: Error): void => {
-        onFailure(engineFault(error, dataplane.device))
-      }
-      dataplane.start(local, tunnel.mtu, onExit, podMtu)
+  /** Starts the engines that do not run, of devices that are there and up. */
+  start(watcher: EngineWatcher): void {
+    for (const open of this.list) {
+      if (!open.isRunning) this.startOne(open, watcher)
     }
+  }
+
+  private startOne(open: OpenTunnel, watcher: EngineWatcher): void {
+    const { tunnel, dataplane } = open
+    const { v4, v6 } = this.subnet
+    const podMtu = Math.min(...this.list.map((other) => other.tunnel.mtu))
+    if (tunnel.ipv4) dataplane.addLocal(v4)
+    if (tunnel.ipv6 && v6 !== null) dataplane.addLocal(v6)
+    const local = {
+      ipv4: tunnel.ipv4 ? formatAddr4(v4.addr) : null,
+      ipv6: tunnel.ipv6 && v6 !== null ? formatAddr6(v6.addr) : null,
+    }
+    const onExit = (error: Error): void => {
+      if (isDeviceGone(error)) {
+        open.isRunning = false
+        watcher.onLost(dataplane.device)
+      } else watcher.onFailure(engineFault(error))
+    }
+    dataplane.start(local, tunnel.mtu, onExit, podMtu)
+    open.isRunning = true
+  }
+
+  /**
+   * Makes the devices anew that somebody has deleted. They are neither up nor have they routes, and
+   * their engines do not run.
+   * @returns their names
+   * @throws  HeddleError that names what is in the way
+   */
+  async reopen(): Promise<string[]> {
+    const lost = this.list.filter(({ isRunning }) => !isRunning)
+    for (const open of lost) await open.reopen()
+    return lost.map(({ dataplane }) => dataplane.device)
   }
 
   /** Each for itself, the first one first. */
@@ -109,14 +133,23 @@ export async function openTunnels(
 ): Promise<OpenTunnel[]> {
   const list: OpenTunnel[] = []
   for (const tunnel of tunnels) {
-    const { device, port, encap, outer, ipv6 } = tunnel
+    const { port, encap, outer, ipv6 } = tunnel
     const bindAddress = (outer === 4 ? external.address : external.address6) ?? ''
+    const open = (before: Dataplane | null): Dataplane => {
+      const device = before?.device ?? tunnel.device
+      const counters = before === null ? {} : { counters: before.counters }
+      const own = { device, port, encap, bindAddress, ipv6, ...counters }
+      try {
+        return new Dataplane({ ...options, ...own })
+      } catch (error) {
+        throw deviceFault(error, bindAddress, port, device)
+      }
+    }
     try {
-      const dataplane = new Dataplane({ ...options, device, port, encap, bindAddress, ipv6 })
-      list.push({ tunnel, dataplane })
+      list.push(new OpenTunnel(tunnel, open))
     } catch (error) {
       await closeTunnels(list)
-      throw deviceFault(error, bindAddress, port, device)
+      throw error
     }
   }
   return list

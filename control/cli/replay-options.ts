@@ -2,9 +2,9 @@
  * What `heddle replay` is asked to do: flags and an optional JSON file, checked in full before the
  * first packet, so that every mistake is one clear message.
  *
- * The file says what a host knows: `{"network", "subnet", "publicIP", "port", "mtu", "routes"}`,
- * with routes as `{"10.5.2.0/24": "192.0.2.2"}`, and `"vni"` and `"mac"` for VXLAN. Flags win over the
- * file; their routes are added.
+ * The file says what a host knows: `{"network", "subnet", "ipv6Network", "ipv6Subnet", "publicIP",
+ * "port", "mtu", "routes"}`, with routes as `{"10.5.2.0/24": "192.0.2.2"}`, and `"vni"` and `"mac"` for
+ * VXLAN. Flags win over the file, family by family; their routes are added.
  */
 import { readFileSync } from 'node:fs'
 import { parseArgs } from 'node:util'
@@ -13,27 +13,39 @@ import {
   type EncapChoice,
   INGRESS_CHECKS,
   type IngressCheckMode,
-  isStation,
+  LEAST_MTU_6,
   type Mac,
-  parseMac,
   UDP_OVERHEAD,
   UDP_PORT,
   VXLAN_OVERHEAD,
   VXLAN_PORT,
+  VXLAN_PORT_IANA,
   VXLAN_VNI,
 } from '../../dataplane/index.js'
-import { HeddleError } from '../errors.js'
-import { contains4, formatPrefix4, parseAddr4, parsePrefix4, type Prefix4 } from '../prefix.js'
+import {
+  addressFrom,
+  familyOf,
+  formatPrefix,
+  hostFrom,
+  isPrefix4,
+  isWithin,
+  macFrom,
+  numberWithin,
+  pairFrom,
+  prefixFrom,
+  type Family,
+  type Host,
+  type Prefix,
+  type PrefixPair,
+  usage,
+} from './replay-values.js'
 
 export type Direction = 'egress' | 'ingress' | 'auto'
 
 /** A subnet and the host its packets go to. */
 export interface PeerRoute {
-  readonly subnet: Prefix4
-  /** Address, uint32, host order. */
-  readonly host: number
-  /** UDP port. */
-  readonly port: number
+  readonly subnet: Prefix
+  readonly host: Host
   /** MAC address of its VTEP; only with VXLAN. */
   readonly mac?: Mac
 }
@@ -44,10 +56,14 @@ export interface ReplaySettings {
   readonly isJson: boolean
   readonly direction: Direction
   readonly encap: EncapChoice
-  readonly subnet: Prefix4
-  /** Own outer address, uint32, host order; null = unknown, then every datagram counts as ours. */
-  readonly publicIP: number | null
+  /** The own subnets, at least one. */
+  readonly subnets: PrefixPair
+  /** Own outer address, as in {@link Host}; null = unknown, then every datagram counts as ours. */
+  readonly publicIP: number | bigint | null
+  /** UDP port that the own host sends from, and peers listen at. */
   readonly port: number
+  /** UDP ports at which datagrams are the overlay's. */
+  readonly ports: readonly number[]
   /** MTU of the TUN device. */
   readonly mtu: number
   readonly routes: readonly PeerRoute[]
@@ -62,10 +78,10 @@ const ETHERNET_MTU = 1500
 const MIN_MTU = 68
 const MAX_MTU = 65535
 const MAX_VNI = 0xff_ffff
-/** What a backend's port and MTU are when nobody says. */
+/** What a backend's ports and overhead are: the first port is that of its own datagrams. */
 const BACKENDS = {
-  udp: { port: UDP_PORT, mtu: ETHERNET_MTU - UDP_OVERHEAD[4] },
-  vxlan: { port: VXLAN_PORT, mtu: ETHERNET_MTU - VXLAN_OVERHEAD[4] },
+  udp: { ports: [UDP_PORT], overhead: UDP_OVERHEAD },
+  vxlan: { ports: [VXLAN_PORT, VXLAN_PORT_IANA], overhead: VXLAN_OVERHEAD },
 } as const
 type BackendName = keyof typeof BACKENDS
 
@@ -74,19 +90,22 @@ export const REPLAY_USAGE = `usage: heddle replay IN.pcap --subnet=CIDR [options
 Runs each packet of a capture through the engine and prints what becomes of it.
 
   --backend=udp            the encapsulation: udp or vxlan
-  --subnet=CIDR            subnet of the host that the engine stands for
-  --route=SUBNET=HOST      where a subnet's packets go, as HOST or HOST:PORT; may be repeated. With
-                           vxlan followed by the MAC of its flannel.N: HOST,MAC or HOST:PORT,MAC
+  --subnet=CIDR            subnet of the host that the engine stands for, IPv4 or IPv6; may be given
+                           once for each
+  --route=SUBNET=HOST      where a subnet's packets go, as HOST, HOST:PORT or [HOST]:PORT; may be
+                           repeated. With vxlan followed by the MAC of the host's flannel.N (for IPv6
+                           subnets flannel-v6.N), as HOST,MAC. Hosts are IPv4 or IPv6, all the same
   --vni=N                  VXLAN network identifier (default ${VXLAN_VNI})
   --mac=MAC                MAC of the own flannel.N; needed with vxlan
-  --network=CIDR           the whole network; subnets outside it are then refused
+  --network=CIDR           the whole network, once for each family; subnets outside it are refused
   --public-ip=ADDR         own outer address; datagrams to others are left out
-  --port=N                 UDP port of the overlay (default ${BACKENDS.udp.port}, vxlan ${BACKENDS.vxlan.port})
-  --mtu=N                  MTU of the TUN device (default ${BACKENDS.udp.mtu}, vxlan ${BACKENDS.vxlan.mtu})
+  --port=N                 UDP port of the overlay, and no other (default ${UDP_PORT}; with vxlan datagrams
+                           to ${VXLAN_PORT} and to ${VXLAN_PORT_IANA} are taken, and sent to ${VXLAN_PORT})
+  --mtu=N                  MTU of the TUN device (default ${mtuOf('udp', 4)}, vxlan ${mtuOf('vxlan', 4)}; over IPv6 ${mtuOf('udp', 6)} and ${mtuOf('vxlan', 6)})
   --ingress-check=off      which sources packets from outside may have: leases or strict, by the
                            routes given, or off for any
-  --config=FILE.json       the same as JSON: network, subnet, publicIP, port, mtu, routes,
-                           vni, mac
+  --config=FILE.json       the same as JSON: network, subnet, ipv6Network, ipv6Subnet, publicIP, port,
+                           mtu, routes, vni, mac
   --direction=auto         egress: packets go to the TUN device; ingress: datagrams to the port
                            arrive from the underlay; auto: egress for raw-IP captures, without
                            the packets for the own subnet, and ingress for others
@@ -97,6 +116,8 @@ Runs each packet of a capture through the engine and prints what becomes of it.
 const CONFIG = z.strictObject({
   network: z.string().optional(),
   subnet: z.string().optional(),
+  ipv6Network: z.string().optional(),
+  ipv6Subnet: z.string().optional(),
   publicIP: z.string().optional(),
   port: z.number().optional(),
   mtu: z.number().optional(),
@@ -119,29 +140,70 @@ export function parseReplay(argv: readonly string[]): ReplaySettings | null {
   if (input === undefined) throw usage('no capture is named; give IN.pcap')
   if (more.length > 0) throw usage(`one capture at a time, so what is "${more.join(' ')}"?`)
   const backend = backendFrom(values.backend)
-  const standard = BACKENDS[backend]
   const config = values.config === undefined ? {} : readConfig(values.config)
-  const port = numberWithin('--port', values.port ?? config.port ?? standard.port, 1, 65535)
-  const network = optional(prefixFrom, '--network', values.network ?? config.network)
-  const subnetText = values.subnet ?? config.subnet
-  if (subnetText === undefined) {
+  const { ports } = BACKENDS[backend]
+  const givenPort = values.port ?? config.port
+  const port = numberWithin('--port', givenPort ?? ports[0], 1, 65535)
+  const networks = chosen('network', values.network, config.network, config.ipv6Network)
+  const subnets = chosen('subnet', values.subnet, config.subnet, config.ipv6Subnet)
+  if (subnets.ipv4 === null && subnets.ipv6 === null) {
     throw usage('the own subnet is not known; give --subnet=CIDR, for example 10.5.1.0/24')
   }
-  const subnet = prefixFrom('--subnet', subnetText)
-  checkInside(network, '--subnet', subnet)
+  checkInside(networks, '--subnet', subnets.ipv4)
+  checkInside(networks, '--subnet', subnets.ipv6)
+  const routes = routesFrom(config, values.route, { port, networks, subnets, backend })
+  const ipText = values['public-ip'] ?? config.publicIP
+  const publicIP = ipText === undefined ? null : addressFrom('--public-ip', ipText)
+  const family = outerFamily(publicIP, routes)
+  const leastMtu = subnets.ipv6 === null ? MIN_MTU : LEAST_MTU_6
+  const mtu = values.mtu ?? config.mtu ?? mtuOf(backend, family)
   return {
     input,
     output: values.write ?? null,
     isJson: values.json,
     direction: directionFrom(values.direction),
-    subnet,
-    publicIP: optional(addressFrom, '--public-ip', values['public-ip'] ?? config.publicIP),
+    subnets,
+    publicIP,
     port,
+    ports: givenPort === undefined ? ports : [port],
     encap: encapFrom(backend, values.vni ?? config.vni, values.mac ?? config.mac),
-    mtu: numberWithin('--mtu', values.mtu ?? config.mtu ?? standard.mtu, MIN_MTU, MAX_MTU),
-    routes: routesFrom(config, values.route, { port, network, subnet, backend }),
+    mtu: numberWithin('--mtu', mtu, leastMtu, MAX_MTU),
+    routes,
     ingressCheck: checkFrom(values['ingress-check']),
   }
+}
+
+/** MTU of the TUN device on an Ethernet underlay. */
+function mtuOf(backend: BackendName, outer: Family): number {
+  return ETHERNET_MTU - BACKENDS[backend].overhead[outer]
+}
+
+/** The prefixes of both families that the flags give, or else the file. */
+function chosen(
+  name: 'network' | 'subnet',
+  flags: readonly string[],
+  field: string | undefined,
+  field6: string | undefined,
+): PrefixPair {
+  const given = pairFrom(`--${name}`, flags)
+  const fields = pairFrom(`${name} of --config`, field === undefined ? [] : [field])
+  const name6 = name === 'network' ? 'ipv6Network' : 'ipv6Subnet'
+  const fields6 = pairFrom(`${name6} of --config`, field6 === undefined ? [] : [field6])
+  if (fields.ipv6 !== null) throw usage(`${name} of --config: ${field} is IPv6; name it ${name6}`)
+  if (fields6.ipv4 !== null) throw usage(`${name6} of --config: ${field6} is IPv4; name it ${name}`)
+  return { ipv4: given.ipv4 ?? fields.ipv4, ipv6: given.ipv6 ?? fields6.ipv6 }
+}
+
+/** Family of the outer packets: a host has one socket, and so all its peers one family. */
+function outerFamily(publicIP: number | bigint | null, routes: readonly PeerRoute[]): Family {
+  const first = publicIP ?? routes[0]?.host.address
+  const family = first === undefined ? 4 : familyOf(first)
+  const other = routes.find(({ host }) => familyOf(host.address) !== family)
+  if (other === undefined) return family
+  const where = publicIP === null ? 'another host' : '--public-ip'
+  throw usage(
+    `the host of ${formatPrefix(other.subnet)} is not IPv${family} as ${where} is; all are of one family`,
+  )
 }
 
 function parseFlags(argv: readonly string[]) {
@@ -152,8 +214,8 @@ function parseFlags(argv: readonly string[]) {
       options: {
         backend: { type: 'string', default: 'udp' },
         direction: { type: 'string', default: 'auto' },
-        network: { type: 'string' },
-        subnet: { type: 'string' },
+        network: { type: 'string', multiple: true, default: [] },
+        subnet: { type: 'string', multiple: true, default: [] },
         route: { type: 'string', multiple: true, default: [] },
         config: { type: 'string' },
         'public-ip': { type: 'string' },
@@ -199,12 +261,6 @@ function encapFrom(
   }
 }
 
-function macFrom(label: string, text: string): Mac {
-  const mac = parseMac(text)
-  if (mac !== null && isStation(mac)) return mac
-  throw usage(`${label}: "${text}" is not the MAC address of a station`)
-}
-
 function directionFrom(text: string): Direction {
   const direction = DIRECTIONS.find((name) => name === text)
   if (direction === undefined) {
@@ -236,8 +292,8 @@ function readConfig(path: string): Config {
 
 interface RouteContext {
   readonly port: number
-  readonly network: Prefix4 | null
-  readonly subnet: Prefix4
+  readonly networks: PrefixPair
+  readonly subnets: PrefixPair
   readonly backend: BackendName
 }
 
@@ -245,7 +301,7 @@ function routesFrom(config: Config, flags: readonly string[], context: RouteCont
   const routes = new Map<string, PeerRoute>()
   for (const [subnet, host] of Object.entries(config.routes ?? {})) {
     const route = routeFrom(`route ${subnet} of --config`, subnet, host, context)
-    routes.set(formatPrefix4(route.subnet), route)
+    routes.set(formatPrefix(route.subnet), route)
   }
   const given = new Set<string>()
   for (const flag of flags) {
@@ -254,7 +310,7 @@ function routesFrom(config: Config, flags: readonly string[], context: RouteCont
       throw usage(`--route=${flag} is not SUBNET=HOST, for example 10.5.2.0/24=192.0.2.2`)
     }
     const route = routeFrom(`--route=${flag}`, subnet, host, context)
-    const key = formatPrefix4(route.subnet)
+    const key = formatPrefix(route.subnet)
     if (given.has(key)) throw usage(`--route=${flag}: ${key} has a host already`)
     given.add(key)
     routes.set(key, route)
@@ -264,70 +320,31 @@ function routesFrom(config: Config, flags: readonly string[], context: RouteCont
 
 function routeFrom(label: string, subnetText: string, host: string, c: RouteContext): PeerRoute {
   const subnet = prefixFrom(label, subnetText)
-  checkInside(c.network, label, subnet)
-  const key = formatPrefix4(subnet)
-  if (key === formatPrefix4(c.subnet)) throw usage(`${label}: ${key} is the own subnet`)
-  return { subnet, ...hostFrom(label, host, c) }
+  const own = isPrefix4(subnet) ? c.subnets.ipv4 : c.subnets.ipv6
+  const key = formatPrefix(subnet)
+  if (own === null) {
+    const family = familyOf(subnet.addr)
+    throw usage(`${label}: ${key} is IPv${family}, and no own IPv${family} subnet is given`)
+  }
+  checkInside(c.networks, label, subnet)
+  if (key === formatPrefix(own)) throw usage(`${label}: ${key} is the own subnet`)
+  return { subnet, ...peerFrom(label, host, c) }
 }
 
-function hostFrom(label: string, text: string, c: RouteContext): Omit<PeerRoute, 'subnet'> {
-  if (c.backend === 'udp') return endpointFrom(label, text, c.port)
-  const [endpoint = '', mac] = text.split(/,(.*)/s)
+function peerFrom(label: string, text: string, c: RouteContext): Omit<PeerRoute, 'subnet'> {
+  if (c.backend === 'udp') return { host: hostFrom(label, text, c.port) }
+  const [host = '', mac] = text.split(/,(.*)/s)
   if (mac === undefined) {
     throw usage(`${label}: "${text}" lacks the MAC of the host's VTEP; write HOST,MAC`)
   }
-  return { ...endpointFrom(label, endpoint, c.port), mac: macFrom(label, mac) }
+  return { host: hostFrom(label, host, c.port), mac: macFrom(label, mac) }
 }
 
-function endpointFrom(label: string, text: string, port: number): { host: number; port: number } {
-  const [address, portText, ...rest] = text.split(':')
-  const host = address === undefined ? null : parseAddr4(address)
-  if (host === null || rest.length > 0) {
-    throw usage(`${label}: "${text}" is not an IPv4 address or ADDRESS:PORT`)
-  }
-  if (portText === undefined) return { host, port }
-  return { host, port: numberWithin(label, portText, 1, 65535) }
-}
-
-function checkInside(network: Prefix4 | null, label: string, subnet: Prefix4): void {
-  if (network === null) return
-  if (subnet.len < network.len || !contains4(network, subnet.addr)) {
-    const outside = `${formatPrefix4(subnet)} is not within the network ${formatPrefix4(network)}`
-    throw usage(`${label}: ${outside}`)
-  }
-}
-
-/** A prefix without host bits: a subnet with some is more likely a mistake than meant. */
-function prefixFrom(label: string, text: string): Prefix4 {
-  const prefix = parsePrefix4(text)
-  if (prefix === null) throw usage(`${label}: "${text}" is not an IPv4 prefix such as 10.5.1.0/24`)
-  if (formatPrefix4(prefix) !== text) {
-    throw usage(`${label}: ${text} has host bits set; write ${formatPrefix4(prefix)}`)
-  }
-  return prefix
-}
-
-function addressFrom(label: string, text: string): number {
-  const address = parseAddr4(text)
-  if (address === null) throw usage(`${label}: "${text}" is not an IPv4 address`)
-  return address
-}
-
-function optional<T>(
-  parse: (label: string, text: string) => T,
-  label: string,
-  text: string | undefined,
-): T | null {
-  return text === undefined ? null : parse(label, text)
-}
-
-function numberWithin(label: string, value: string | number, min: number, max: number): number {
-  const isNumber = typeof value === 'number' || /^\d+$/.test(value)
-  const number = isNumber ? Number(value) : Number.NaN
-  if (Number.isInteger(number) && number >= min && number <= max) return number
-  throw usage(`${label}: ${value} is not a whole number within ${min}..${max}`)
-}
-
-function usage(message: string, cause?: unknown): HeddleError {
-  return new HeddleError('HEDDLE_USAGE', message, { cause })
+function checkInside(networks: PrefixPair, label: string, subnet: Prefix | null): void {
+  if (subnet === null) return
+  const network = isPrefix4(subnet) ? networks.ipv4 : networks.ipv6
+  if (network === null || isWithin(networks, subnet)) return
+  throw usage(
+    `${label}: ${formatPrefix(subnet)} is not within the network ${formatPrefix(network)}`,
+  )
 }

@@ -74,10 +74,21 @@ const RAW = join(CAPTURES, 'raw-nano.pcap')
 const VXLAN = join(CAPTURES, 'vxlan.pcap')
 const HOST_A = ['--subnet=10.5.1.0/24', '--network=10.5.0.0/16', '--route=10.5.2.0/24=192.0.2.2']
 const HOST_B = ['--subnet=10.5.2.0/24', '--public-ip=192.0.2.2']
+const VXLAN6 = join(CAPTURES, 'vxlan6.pcap')
 const VTEP_B = ['--backend=vxlan', '--mac=0e:00:00:00:01:02']
 const ROUTE_A = '--route=10.5.1.0/24=192.0.2.1,0e:00:00:00:01:01'
-/** Ethernet, IPv4 and UDP, before the VXLAN header. */
+/** Both families over IPv6. */
+const DUAL_B = [
+  '--subnet=10.5.2.0/24',
+  '--subnet=fd00:5:2::/64',
+  '--public-ip=2001:db8::2',
+  '--route=10.5.1.0/24=2001:db8::1,0e:00:00:00:01:01',
+  '--route=fd00:5:1::/64=[2001:db8::1]:8472,0e:00:00:00:01:01',
+]
+const DUAL_A = ['--subnet=10.5.1.0/24', '--subnet=fd00:5:1::/64', '--public-ip=2001:db8::1']
+/** Ethernet, IP and UDP, before the VXLAN header. */
 const OUTER_HEADERS = 42
+const OUTER_HEADERS_6 = 62
 
 t.test('an underlay capture is ingress', async (t) => {
   const { code, lines, err } = await runJson(ETHERNET, ...HOST_A, '--public-ip=192.0.2.1')
@@ -207,6 +218,119 @@ t.test('what came in by VXLAN goes out as the kernel sent it', async (t) => {
     t.match(description, /vni 1: 0e:00:00:00:01:01 > 0e:00:00:00:01:02/)
     t.ok(kernel.includes(withoutChecksum(Buffer.from(bytes, 'hex'))), description)
   }
+})
+
+t.test('both families over IPv6, at both ports of VXLAN', async (t) => {
+  const all = await runJson(VXLAN6, ...DUAL_B, ...VTEP_B, '--ingress-check=strict')
+  t.equal(all.code, 0)
+  t.strictSame(all.lines.at(-1)!.summary, {
+    packets: 19,
+    // Of IPv4 one ping; of IPv6 pings, a fragmented one, UDP, TCP, and the last ping.
+    verdicts: {
+      'ingress forward': 8,
+      'ingress drop_vxlan_vni': 1,
+      'ingress neighbour_answered': 1,
+    },
+    skipped: {
+      'a datagram to [2001:db8::1]:8472, which is not this host': 8,
+      'a datagram to [2001:db8::1]:4789, which is not this host': 1,
+    },
+    damage: null,
+  })
+  t.equal(all.lines.find((line) => line.verdict === 'drop_vxlan_vni')!.number, 14)
+  const asked = all.lines.findIndex((line) => line.verdict === 'neighbour_answered')
+  t.equal(all.lines[asked]!.out![0]!.to, '[2001:db8::1]:8472')
+
+  const told = await runJson(VXLAN6, ...DUAL_B, ...VTEP_B, '--port=8472')
+  t.equal(told.lines.at(-1)!.summary!.verdicts['ingress drop_vxlan_vni'], undefined)
+  t.equal(told.lines.at(-1)!.summary!.skipped['UDP to port 4789, not 8472'], 2)
+  const other = await runJson(
+    VXLAN6,
+    '--subnet=fd00:6:2::/64',
+    '--backend=vxlan',
+    '--vni=2',
+    '--mac=0e:00:00:00:02:02',
+    '--port=4789',
+    '--public-ip=2001:db8::2',
+  )
+  t.strictSame(other.lines.at(-1)!.summary!.verdicts, { 'ingress forward': 1 })
+})
+
+t.test('without an own IPv6 subnet there is no IPv6', async (t) => {
+  const { lines } = await runJson(VXLAN6, '--subnet=10.5.2.0/24', ...VTEP_B)
+  const { verdicts } = lines.at(-1)!.summary!
+  t.equal(verdicts['ingress forward'], 1)
+  t.equal(verdicts['ingress drop_ipv6_unsupported'], 7)
+})
+
+t.test('-w over IPv6: the datagrams are those of the kernel, as tshark reads them', async (t) => {
+  const inner = join(FOLDER, 'inner6.pcap')
+  const outer = join(FOLDER, 'outer6.pcap')
+  t.equal((await run(VXLAN6, ...DUAL_B, ...VTEP_B, '-w', inner)).code, 0)
+  const asA = [...DUAL_A, '--backend=vxlan', '--mac=0e:00:00:00:01:01', '--network=fd00:5::/32']
+  const toB = ['10.5.2.0/24', 'fd00:5:2::/64'].map(
+    (subnet) => `--route=${subnet}=2001:db8::2,0e:00:00:00:01:02`,
+  )
+  t.equal((await run(inner, ...asA, ...toB, '-w', outer)).code, 0)
+  const fields = ['ipv6.src', 'ipv6.dst', 'udp.dstport', 'udp.checksum.status', 'vxlan.vni']
+  const read = execFileSync(
+    'tshark',
+    ['-n', '-r', outer, '-d', 'udp.port==8472,vxlan', '-o', 'udp.check_checksum:TRUE'].concat(
+      ['-E', 'occurrence=f', '-T', 'fields', '-Y', 'vxlan and ipv6.src==2001:db8::1'],
+      fields.flatMap((field) => ['-e', field]),
+    ),
+    { encoding: 'utf8', stdio: 'pipe' },
+  )
+  const sent = read.trim().split('\n')
+  t.equal(sent.length, 8)
+  for (const line of sent) t.equal(line, '2001:db8::1\t2001:db8::2\t8472\t1\t1')
+
+  const { records } = await loadPcap(VXLAN6)
+  const kernel = [...records].map(({ bytes }) => bytes.subarray(OUTER_HEADERS_6))
+  const { lines } = await runJson(inner, ...asA, ...toB)
+  const echoes = lines
+    .flatMap((line) => line.out ?? [])
+    .filter(({ description }) => description.includes('echo request'))
+  t.equal(echoes.length, 5)
+  for (const { bytes } of echoes) t.ok(kernel.some((k) => Buffer.from(k).toString('hex') === bytes))
+  const noRoute = await runJson(inner, ...asA)
+  // With the neighbour's answer, which is an outer packet.
+  t.equal(noRoute.lines.at(-1)!.summary!.verdicts['egress drop_no_route'], 9)
+  const unreachable = noRoute.lines.flatMap((line) => line.out ?? [])
+  t.match(
+    unreachable.map(({ description }) => description).join('\n'),
+    /IP6 fd00:5:1:: > fd00:5:1::: ICMP6, unreachable, no route/,
+  )
+})
+
+t.test('packets of a TUN capture for the own IPv6 subnet are deliveries', async (t) => {
+  const inner = join(FOLDER, 'deliveries.pcap')
+  t.equal((await run(VXLAN6, ...DUAL_B, ...VTEP_B, '-w', inner)).code, 0)
+  const { lines } = await runJson(inner, '--subnet=10.5.2.0/24', '--subnet=fd00:5:2::/64')
+  // The neighbour's answer is an outer packet.
+  t.strictSame(lines.at(-1)!.summary!.verdicts, { 'egress drop_no_route': 1 })
+  t.strictSame(Object.values(lines.at(-1)!.summary!.skipped), [8])
+})
+
+t.test('both families in a configuration file', async (t) => {
+  const config = file(
+    'host-b.json',
+    JSON.stringify({
+      network: '10.5.0.0/16',
+      subnet: '10.5.2.0/24',
+      ipv6Network: 'fd00:5::/32',
+      ipv6Subnet: 'fd00:5:2::/64',
+      publicIP: '2001:db8::2',
+      routes: {
+        '10.5.1.0/24': '[2001:db8::1],0e:00:00:00:01:01',
+        'fd00:5:1::/64': '2001:db8::1,0e:00:00:00:01:01',
+      },
+    }),
+  )
+  const strict = '--ingress-check=strict'
+  const { lines, err } = await runJson(VXLAN6, ...VTEP_B, strict, `--config=${config}`)
+  t.equal(err, '')
+  t.equal(lines.at(-1)!.summary!.verdicts['ingress forward'], 8)
 })
 
 t.test('VXLAN of another identifier, and strict sources', async (t) => {
@@ -359,6 +483,7 @@ t.test('files that cannot be used', async (t) => {
 t.test('wrong arguments: exit 2 and a message that names them', async (t) => {
   const bad = (name: string, content: string): string => `--config=${file(name, content)}`
   const S = '--subnet=10.5.1.0/24'
+  const S6 = '--subnet=fd00:5:1::/64'
   const cases: [string[], RegExp][] = [
     [[], /no capture is named/],
     [[RAW], /give --subnet/],
@@ -376,12 +501,12 @@ t.test('wrong arguments: exit 2 and a message that names them', async (t) => {
     [[RAW, S, ...VTEP_B, '--route=10.5.3.0/24=1.2.3.4'], /write HOST,MAC/],
     [[RAW, S, ...VTEP_B, '--route=10.5.3.0/24=1.2.3.4,ff:ff:ff:ff:ff:ff'], /of a station/],
     [[RAW, S, ...VTEP_B, '--route=10.5.3.0/24=1.2.3.4:0,0e:00:00:00:00:01'], /within 1\.\.65535/],
-    [[RAW, S, '--route=10.5.3.0/24=1.2.3.4,0e:00:00:00:00:01'], /not an IPv4 address/],
+    [[RAW, S, '--route=10.5.3.0/24=1.2.3.4,0e:00:00:00:00:01'], /not an IP address/],
     [[RAW, S, '--backend=gre'], /gre is no backend/],
     [[RAW, S, '--direction=up'], /egress, ingress, auto/],
     [[RAW, '--subnet=10.5.1.7/24'], /host bits set; write 10\.5\.1\.0\/24/],
     [[RAW, '--subnet=10.5.1/24'], /--subnet: "10\.5\.1\/24"/],
-    [[RAW, '--subnet=10.5.1.0/33'], /not an IPv4 prefix/],
+    [[RAW, '--subnet=10.5.1.0/33'], /not a prefix such as/],
     [
       [RAW, S, '--network=10.6.0.0/16'],
       /10\.5\.1\.0\/24 is not within the network 10\.6\.0\.0\/16/,
@@ -389,13 +514,35 @@ t.test('wrong arguments: exit 2 and a message that names them', async (t) => {
     [[RAW, S, '--network=10.5.1.0/25'], /not within/],
     [[RAW, S, '--route=10.5.2.0/24'], /not SUBNET=HOST/],
     [[RAW, S, '--route=10.5.2.0/24=a=b'], /not SUBNET=HOST/],
-    [[RAW, S, '--route=10.5.2.0/24=host'], /"host" is not an IPv4 address/],
-    [[RAW, S, '--route=10.5.2.0/24=1.2.3.4:5:6'], /not an IPv4 address/],
+    [[RAW, S, '--route=10.5.2.0/24=host'], /"host" is not an IP address/],
+    [[RAW, S, '--route=10.5.2.0/24=1.2.3.4:5:6'], /not an IP address/],
     [[RAW, S, '--route=10.5.2.0/24=1.2.3.4:0'], /0 is not a whole number within 1\.\.65535/],
     [[RAW, S, '--route=10.5.1.0/24=1.2.3.4'], /is the own subnet/],
     [[RAW, S, '--network=10.5.0.0/16', '--route=10.6.0.0/24=1.2.3.4'], /not within/],
     [[RAW, S, '--route=10.5.2.0/24=1.2.3.4', '--route=10.5.2.0/24=1.2.3.5'], /a host already/],
-    [[RAW, S, '--public-ip=::1'], /--public-ip: "::1" is not an IPv4 address/],
+    [[RAW, S, '--public-ip=::g'], /--public-ip: "::g" is not an IP address/],
+    [[RAW, S, '--subnet=10.5.2.0/24'], /--subnet: 10\.5\.2\.0\/24 is a second one of IPv4/],
+    [[RAW, S6, '--subnet=fd00:5:3::/64'], /is a second one of IPv6/],
+    [[RAW, '--subnet=fd00:5::1/64'], /host bits set; write fd00:5::\/64/],
+    [[RAW, S6, '--network=fd00:6::/32'], /fd00:5:1::\/64 is not within the network fd00:6::\/32/],
+    [[RAW, S, '--route=fd00:5:2::/64=1.2.3.4'], /is IPv6, and no own IPv6 subnet is given/],
+    [[RAW, S6, '--route=10.5.2.0/24=1.2.3.4'], /is IPv4, and no own IPv4 subnet is given/],
+    [[RAW, S6, '--route=fd00:5:1:0::/64=1.2.3.4'], /fd00:5:1::\/64 is the own subnet/],
+    [[RAW, S, '--route=10.5.2.0/24=[::1]:0'], /0 is not a whole number within 1\.\.65535/],
+    [[RAW, S, '--route=10.5.2.0/24=[1.2.3.4]:5'], /not an IP address/],
+    [[RAW, S, '--route=10.5.2.0/24=[::1'], /not an IP address/],
+    [[RAW, S, '--route=10.5.2.0/24=::1%lo'], /not an IP address/],
+    [
+      [RAW, S, '--public-ip=::1', '--route=10.5.2.0/24=1.2.3.4'],
+      /the host of 10\.5\.2\.0\/24 is not IPv6 as --public-ip is/,
+    ],
+    [
+      [RAW, S, '--route=10.5.2.0/24=1.2.3.4', '--route=10.5.3.0/24=::1'],
+      /the host of 10\.5\.3\.0\/24 is not IPv4 as another host is/,
+    ],
+    [[RAW, S6, '--mtu=1279'], /--mtu: 1279 .* 1280\.\.65535/],
+    [[RAW, bad('g.json', '{"subnet": "fd00::/64"}')], /fd00::\/64 is IPv6; name it ipv6Subnet/],
+    [[RAW, S, bad('h.json', '{"ipv6Network": "10.5.0.0/16"}')], /is IPv4; name it network/],
     [[RAW, S, '--port=70000'], /--port: 70000/],
     [[RAW, S, '--port=0x1'], /--port: 0x1/],
     [[RAW, S, '--mtu=67'], /--mtu: 67 .* 68\.\.65535/],

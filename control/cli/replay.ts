@@ -8,12 +8,17 @@
 import { once } from 'node:events'
 import { statSync } from 'node:fs'
 import {
+  address,
   datagramOf,
   describeEndpoint,
+  destinationOf,
   endpoint4,
+  endpoint6,
+  type Endpoint,
   type Fate,
   isKnownLinkType,
   isRawIp,
+  isSameEndpoint,
   LINKTYPE_RAW,
   openPcap,
   packetOf,
@@ -25,7 +30,6 @@ import {
   wrapDatagram,
 } from '../../dataplane/index.js'
 import { HeddleError, isHeddleError } from '../errors.js'
-import { contains4 } from '../prefix.js'
 import type { CommandIo } from './heddle.js'
 import { parseReplay, REPLAY_USAGE, type ReplaySettings } from './replay-options.js'
 import {
@@ -36,6 +40,7 @@ import {
   type ReplayedPacket,
   Summary,
 } from './replay-report.js'
+import { contains } from './replay-values.js'
 
 /**
  * Runs the command.
@@ -157,15 +162,17 @@ class Player {
     const automatic = isRawIp(linkType) ? 'egress' : 'ingress'
     this.direction = settings.direction === 'auto' ? automatic : settings.direction
     this.engine = new Replay({
-      subnet: settings.subnet,
+      subnet: settings.subnets.ipv4,
+      subnet6: settings.subnets.ipv6,
       mtu: settings.mtu,
       ingressCheck: settings.ingressCheck,
       encap: settings.encap,
       port: settings.port,
-      routes: settings.routes.map(({ subnet, host, ...rest }) => ({
+      routes: settings.routes.map(({ subnet, host, mac }) => ({
         ...subnet,
-        peer: host,
-        ...rest,
+        peer: host.address,
+        port: host.port,
+        ...(mac === undefined ? {} : { mac }),
       })),
     })
   }
@@ -182,11 +189,11 @@ class Player {
       const fate = this.engine.egress(packet.found, this.nowMs)
       return { fate, input: packet.found, from: null }
     }
-    const datagram = datagramOf(packet.found, this.settings.port)
+    const datagram = datagramOf(packet.found, ...this.settings.ports)
     if ('reason' in datagram) return { skipped: datagram.reason }
     const { payload, from, to } = datagram.found
     const { publicIP } = this.settings
-    if (publicIP !== null && (to.family !== 4 || to.address[0] !== (publicIP | 0))) {
+    if (publicIP !== null && !isSameEndpoint(endpointOf(publicIP, to.port), to)) {
       return { skipped: `a datagram to ${describeEndpoint(to)}, which is not this host` }
     }
     return { fate: this.engine.ingress(payload, from, this.nowMs), input: payload, from }
@@ -194,10 +201,16 @@ class Player {
 
   /** A capture of a TUN device holds both directions; which one a packet went shows in its destination. */
   private isDelivery(packet: Uint8Array): boolean {
-    if (this.settings.direction !== 'auto' || packet.length < 20) return false
-    const view = new DataView(packet.buffer, packet.byteOffset, packet.length)
-    return view.getUint8(0) >> 4 === 4 && contains4(this.settings.subnet, view.getUint32(16))
+    if (this.settings.direction !== 'auto') return false
+    const addr = destinationOf(packet)
+    return addr !== null && contains(this.settings.subnets, addr)
   }
+}
+
+/** @param bits  a number for IPv4, a bigint for IPv6 */
+function endpointOf(bits: number | bigint, port: number): Endpoint {
+  if (typeof bits === 'number') return endpoint4(bits, port)
+  return endpoint6(address.addressBytes6(bits), port)
 }
 
 /** Writes what came out: packets as they are, datagrams behind the outer headers a host would add. */
@@ -207,10 +220,11 @@ function writeOutputs(
   { seconds, nanoseconds }: PcapRecord,
   fate: Fate,
 ): void {
-  const own = endpoint4(settings.publicIP ?? 0, settings.port)
+  const own = (to: Endpoint): Endpoint =>
+    endpointOf(settings.publicIP ?? (to.family === 4 ? 0 : 0n), settings.port)
   const packets = [
     ...fate.delivered,
-    ...fate.sent.map(({ bytes, to }) => wrapDatagram(bytes, own, to)),
+    ...fate.sent.map(({ bytes, to }) => wrapDatagram(bytes, own(to), to)),
     ...fate.icmp.map(({ bytes }) => bytes),
   ]
   try {

@@ -1,10 +1,10 @@
 /**
  * @parallel Which interface carries the underlay, and which address is published: the default route,
- * `--iface` by name and address, `--public-ip` with and without it.
+ * `--iface` by name and address, `--public-ip` and `--public-ipv6` with and without it.
  */
 import t from 'tap'
 import { createEtcdLab, EtcdNetwork } from './etcd-network.js'
-import { skip } from './overlay.js'
+import { createOverlay, PREFIX, skip } from './overlay.js'
 
 t.setTimeout(90_000)
 
@@ -86,6 +86,84 @@ t.test('the interface', { skip }, async (t) => {
       const sockets = (await host.run('ss', ['-lunH'])).stdout
       t.match(sockets, `${gives.bound}:8285`)
       t.notMatch(sockets, /(0\.0\.0\.0|\*):8285/, 'nowhere else')
+    })
+  }
+})
+
+interface Case6 {
+  readonly name: string
+  readonly args: readonly string[]
+  /** Address that the IPv6 socket must be bound to, and what the lease must show. */
+  readonly gives?: { readonly bound: string; readonly published: string }
+  readonly says?: RegExp
+  /** Exit code, when it cannot go on; default 1. */
+  readonly code?: number
+}
+
+const NAT6 = '2001:db8::7'
+
+const CASES6: readonly Case6[] = [
+  {
+    name: 'F35 --public-ipv6 beside --iface is only published',
+    args: ['--iface=eth0', `--public-ipv6=${NAT6}`],
+    gives: { bound: 'fd30::11', published: NAT6 },
+  },
+  {
+    name: 'F35 --public-ipv6 alone chooses the interface, and its address',
+    args: ['--public-ipv6=FD98:0::2'],
+    gives: { bound: 'fd98::2', published: 'fd98::2' },
+  },
+  {
+    name: 'F35 --public-ipv6 alone must be an address of this host',
+    args: [`--public-ipv6=${NAT6}`],
+    says: /^F.*2001:db8::7.*fd30::11/m,
+  },
+  {
+    name: 'F35 --public-ipv6 must be an address',
+    args: ['--iface=eth0', '--public-ipv6=172.30.0.11'],
+    says: /^--public-ipv6=172\.30\.0\.11 is no IPv6 address/m,
+    code: 2,
+  },
+]
+
+t.test('the interface of an IPv6 underlay', { skip }, async (t) => {
+  const overlay = await createOverlay(t, {
+    hosts: 1,
+    daemons: 0,
+    store: 'etcd',
+    ipv6: true,
+    network: { EnableIPv4: false, EnableIPv6: true, IPv6Network: 'fd05::/48' },
+    backend: { Underlay: 'ipv6' },
+  })
+  const { etcd } = overlay.lab
+  const host = overlay.host(1)
+  await host.ip(
+    'link add eth1 type bridge',
+    'address add fd98::1/64 dev eth1 nodad',
+    'address add fd98::2/64 dev eth1 nodad',
+    'link set eth1 up',
+  )
+  for (const { name, args, gives, says, code = 1 } of CASES6) {
+    await t.test(name, async (t) => {
+      await etcd.ctl('del', '--prefix', `${PREFIX}/subnets/`)
+      const daemon = await overlay.start(host, args, [])
+      const leases = () => etcd.list(`${PREFIX}/subnets/`)
+      if (says !== undefined) {
+        t.same(await daemon.exited, { code, signal: null })
+        t.match(daemon.stderr(), says)
+        t.equal((await leases()).size, 0)
+      }
+      if (gives === undefined) return
+      const { lease } = await overlay.ready(host, 0)
+      t.equal(lease.publicIPv6, gives.published)
+      t.same(
+        [...(await leases()).values()],
+        [`{"PublicIP":"0.0.0.0","PublicIPv6":"${gives.published}","BackendV6Data":{"IPv6":true}}`],
+      )
+      const sockets = (await host.run('ss', ['-lunH'])).stdout
+      t.match(sockets, `[${gives.bound}]:8285`)
+      t.notMatch(sockets, /(\[::\]|\*):8285/, 'nowhere else')
+      await daemon.stop()
     })
   }
 })

@@ -76,12 +76,23 @@ export class Overlay {
     }
   }
 
-  /** Starts a host's daemon, without waiting for anything. */
-  async start(host: Host, args: readonly string[] = []): Promise<ManagedProcess> {
+  /**
+   * Starts a host's daemon, without waiting for anything.
+   * @param iface  how it is told its interface, default `--iface=eth0`
+   */
+  async start(
+    host: Host,
+    args: readonly string[] = [],
+    iface?: readonly string[],
+  ): Promise<ManagedProcess> {
     const daemon =
       this.#options.store === 'etcd'
-        ? await host.startDaemon(null, [`--etcd-endpoints=${this.lab.etcd.endpoint}`, ...args])
-        : await host.startDaemon(`file:${this.directory}`, args)
+        ? await host.startDaemon(
+            null,
+            [`--etcd-endpoints=${this.lab.etcd.endpoint}`, ...args],
+            iface,
+          )
+        : await host.startDaemon(`file:${this.directory}`, args, iface)
     this.daemons.set(host, daemon)
     return daemon
   }

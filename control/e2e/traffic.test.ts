@@ -20,6 +20,7 @@ import {
   PROTO_UDP,
 } from './ipv4.js'
 import { assertAccounted, counted, createOverlay, overlayAddress, PREFIX, skip } from './overlay.js'
+import { dissect } from './tshark.js'
 import type { SizesReport } from './udp-sizes.js'
 
 t.setTimeout(120_000)
@@ -224,29 +225,22 @@ function checkWire(t: Test, packets: readonly CapturedPacket[], hosts: readonly 
   t.ok(all.length > 300, `${all.length} packets`)
 }
 
-/** The same capture read by tshark, which shares no code with us. */
+/** The same capture read by tshark. */
 async function checkTshark(t: Test, file: string, count: number): Promise<void> {
-  const sums = ['ip', 'udp', 'tcp', 'icmp']
-  const fields = [
-    'ip.src',
-    '_ws.malformed',
-    '_ws.short',
-    ...sums.map((p) => `${p}.checksum.status`),
-  ]
-  const text = await must(
-    'tshark',
+  const rows = await dissect(
+    file,
     [
-      ...['-r', file, '-d', 'udp.port==8285,ip', '-Y', 'udp.port == 8285'],
-      ...['ip', 'udp', 'tcp'].flatMap((name) => ['-o', `${name}.check_checksum:TRUE`]),
-      ...['-T', 'fields', '-E', 'separator=;', ...fields.flatMap((field) => ['-e', field])],
+      'ip.src',
+      '_ws.malformed',
+      '_ws.short',
+      ...['ip', 'udp', 'tcp', 'icmp'].map((p) => `${p}.checksum.status`),
     ],
-    { timeoutMs: 30_000 },
+    { decodeAs: 'udp.port==8285,ip', filter: 'udp.port == 8285' },
   )
-  const lines = text.trim().split('\n')
-  t.equal(lines.length, count, 'all of it is UDP 8285')
-  const strange = lines.filter((line) => {
-    const [sources = '', malformed, short, ...statuses] = line.split(';')
-    // 1 = right; 2 = not checked, as the inner sums of a fragment; 0 = wrong.
+  t.equal(rows.length, count, 'all of it is UDP 8285')
+  const strange = rows.map(Object.values<string>).filter((values) => {
+    const [sources = '', malformed, short, ...statuses] = values
+    // 2 = not checked, as the inner sums of a fragment.
     const isWrong = statuses.some((status) => status.split(',').includes('0'))
     return !INNER_SOURCE.test(sources) || malformed !== '' || short !== '' || isWrong
   })

@@ -17,6 +17,7 @@ import {
   until,
   type Overlay,
 } from './overlay.js'
+import { dissect } from './tshark.js'
 
 t.setTimeout(120_000)
 
@@ -69,6 +70,43 @@ function fieldsOf(frame: Uint8Array) {
   }
 }
 
+/** What names the ends of a frame, as tshark decodes it: the outer occurrence of a field first. */
+const ENDS = ['eth.src', 'eth.dst', 'ip.src', 'udp.dstport'] as const
+/** What does not. */
+const KIND = [
+  ...['eth.type', 'ip.proto', 'ip.ttl', 'ip.len', 'udp.length', 'vxlan.flags', 'vxlan.vni'],
+  ...['ip.checksum.status', 'udp.checksum.status', 'icmp.checksum.status'],
+  ...['frame.len', '_ws.malformed'],
+] as const
+
+/** Heddle's frames and the kernel's, as tshark decodes them: the same for packets of the same kind. */
+async function checkTshark(t: Test, file: string, hosts: readonly [string, string]): Promise<void> {
+  const fields = [...ENDS, ...KIND]
+  const rows = await dissect(file, fields, { decodeAs: 'udp.port==8472,vxlan' })
+  const [own, kernel] = hosts.map((host) => rows.filter((row) => row['ip.src'].startsWith(host)))
+  const inner = (text: string) => text.split(',')[1] ?? ''
+  const decoded = (list: typeof rows = []) => ({
+    macs: new Set(list.map((row) => [inner(row['eth.src']), inner(row['eth.dst'])].join(' > '))),
+    frames: new Set(list.map((row) => KIND.map((field) => row[field]).join(' '))),
+  })
+  const [ours, theirs] = [decoded(own), decoded(kernel)]
+  t.same(ours.frames, theirs.frames, 'the same fields')
+  const mirrored = [...theirs.macs].map((pair) => pair.split(' > ').reverse().join(' > '))
+  t.same([...ours.macs], mirrored, 'one pair of MAC addresses, mirrored')
+  for (const row of rows) {
+    t.match(row, {
+      'udp.dstport': /^8472\b/,
+      'vxlan.flags': '0x0800',
+      'vxlan.vni': '1',
+      'ip.ttl': '64,63',
+      'ip.checksum.status': '1,1',
+      'udp.checksum.status': /^1(,1)?$/,
+      'icmp.checksum.status': /^1?$/,
+      '_ws.malformed': '',
+    })
+  }
+}
+
 /** Who answers an echo request of each TTL until its destination does. */
 async function hopsTo(from: Netns, address: string): Promise<string[]> {
   const hops: string[] = []
@@ -108,8 +146,9 @@ t.test('a daemon and the kernel (F43)', { skip }, async (t) => {
       await udpTransfer(from, to, to.address, { count: 5, size: 300, perSecond: 100 })
     }
     await capture.waitForPackets(14)
-    const { packets } = await capture.stop()
+    const { file, packets } = await capture.stop()
     await setOffloads('on')
+    await checkTshark(t, file, [h1.address, h2.address])
     const frames = packets.map(({ bytes }) => fieldsOf(bytes))
     const mac = (await publishedMac(overlay, h1)).replaceAll(':', '')
     const kernelMac = KERNEL_MAC.replaceAll(':', '')

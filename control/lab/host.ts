@@ -65,11 +65,16 @@ export class Host extends Netns {
   }
 
   /**
-   * Starts heddled on this host, with `--iface=eth0` and this host's subnet file.
+   * Starts heddled on this host, with this host's subnet file.
    * @param store  value of `--store`, or null to pass the store in `args` (`--etcd-endpoints=…`)
+   * @param iface  how it is told its interface
    */
-  startDaemon(store: string | null, args: readonly string[] = []): Promise<ManagedProcess> {
-    const own = ['--iface=eth0', `--subnet-file=${this.subnetFile}`]
+  startDaemon(
+    store: string | null,
+    args: readonly string[] = [],
+    iface: readonly string[] = ['--iface=eth0'],
+  ): Promise<ManagedProcess> {
+    const own = [...iface, `--subnet-file=${this.subnetFile}`]
     const chosen = store === null ? [] : [`--store=${store}`]
     return this.spawn(process.execPath, [HEDDLED, ...chosen, ...own, ...args], { name: 'heddled' })
   }

@@ -25,6 +25,7 @@ import {
 
 const SWITCH_ADDRESS = '172.30.0.254'
 const SWITCH_ADDRESS6 = 'fd30::fe'
+const DEFAULT_MTU = 1500
 
 export interface LabOptions {
   /** 1..200, default 2. */
@@ -75,6 +76,19 @@ export class Lab {
     return this.etcd
   }
 
+  /** Gives a host its interface, IPv4 address and default route: at the start, or after it lost them. */
+  async connect(host: Host, mtu = DEFAULT_MTU): Promise<void> {
+    await this.switch.ip(
+      `link add ${host.name} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${host.netns}`,
+      `link set ${host.name} master br0 up`,
+    )
+    await host.ip(
+      `address add ${host.address}/24 dev eth0`,
+      'link set eth0 up',
+      `route add default via ${SWITCH_ADDRESS}`,
+    )
+  }
+
   /** Creates namespaces and links; called once, by {@link createLab}. */
   async build(mtu: number): Promise<void> {
     await this.switch.create()
@@ -86,15 +100,7 @@ export class Lab {
     for (const host of this.hosts) {
       await host.create()
       await host.sysctl({ 'net.ipv4.ip_forward': 1 })
-      await this.switch.ip(
-        `link add ${host.name} mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns ${host.netns}`,
-        `link set ${host.name} master br0 up`,
-      )
-      await host.ip(
-        `address add ${host.address}/24 dev eth0`,
-        'link set eth0 up',
-        `route add default via ${SWITCH_ADDRESS}`,
-      )
+      await this.connect(host, mtu)
     }
   }
 
@@ -156,7 +162,7 @@ export async function createLab(options: LabOptions = {}): Promise<Lab> {
   register(record)
   try {
     const lab = new Lab(record, dir, count)
-    await lab.build(options.mtu ?? 1500)
+    await lab.build(options.mtu ?? DEFAULT_MTU)
     if (options.ipv6 === true) await lab.addIpv6()
     return lab
   } catch (fault) {

@@ -34,6 +34,8 @@ export const VXLAN_OVERHEAD = {
 } as const
 /** The kernel's default port, which flannel keeps. */
 export const VXLAN_PORT = vxlan.PORT_LINUX
+/** The port that IANA assigned, at which captures of other networks have VXLAN. */
+export const VXLAN_PORT_IANA = vxlan.PORT_IANA
 /**
  * Source ports of an engine, chosen by us: routers spread flows over as many equal paths, and a batch of
  * many flows falls into as many runs at most.

@@ -30,6 +30,8 @@ export interface CapturedDatagram {
 /** The answer to a question about a frame: what was found, or why there is nothing. */
 export type Found<T> = { readonly found: T } | { readonly reason: string }
 
+type Ports = readonly number[]
+
 /** EtherTypes of VLAN tags: 802.1Q, 802.1ad, and the one used before 802.1ad. */
 const TAGS = [ethernet.TYPE_VLAN, 0x88a8, 0x9100]
 const TAG_LEN = 4
@@ -94,18 +96,33 @@ function packetLen(view: DataView, at: number, len: number): number {
 }
 
 /**
- * The datagram that an underlay packet carries, as the socket that it is for would receive it.
- * @param port  the socket's UDP port; 0 = any
+ * The address that an IP packet goes to: uint32 for IPv4, 128 bits for IPv6; null when its header
+ * is not whole.
  */
-export function datagramOf(packet: Uint8Array, port: number): Found<CapturedDatagram> {
+export function destinationOf(packet: Uint8Array): number | bigint | null {
+  const view = viewOf(packet)
+  const version = packet.length === 0 ? 0 : ipv4.version(view, 0)
+  if (version === 4 && packet.length >= ipv4.HEADER_LEN) return ipv4.dst(view, 0) >>> 0
+  if (version !== 6 || packet.length < ipv6.HEADER_LEN) return null
+  return (view.getBigUint64(ipv6.DST_AT) << 64n) | view.getBigUint64(ipv6.DST_AT + 8)
+}
+
+/**
+ * The datagram that an underlay packet carries, as the socket that it is for would receive it.
+ * @param ports  the socket's UDP port, or several that count as such; 0 = any
+ */
+export function datagramOf(
+  packet: Uint8Array,
+  ...ports: readonly number[]
+): Found<CapturedDatagram> {
   const view = viewOf(packet)
   const version = packet.length > 0 ? ipv4.version(view, 0) : 0
-  if (version === 4) return datagramOf4(packet, view, port)
-  if (version === 6) return datagramOf6(packet, view, port)
+  if (version === 4) return datagramOf4(packet, view, ports)
+  if (version === 6) return datagramOf6(packet, view, ports)
   return { reason: 'neither IPv4 nor IPv6' }
 }
 
-function datagramOf4(packet: Uint8Array, view: DataView, port: number): Found<CapturedDatagram> {
+function datagramOf4(packet: Uint8Array, view: DataView, ports: Ports): Found<CapturedDatagram> {
   // A capture may have cut off the payload: only the headers must be there.
   const header = packet.length < ipv4.HEADER_LEN ? 0 : ipv4.headerLen(view, 0)
   if (header < ipv4.HEADER_LEN || header > packet.length) {
@@ -113,20 +130,20 @@ function datagramOf4(packet: Uint8Array, view: DataView, port: number): Found<Ca
   }
   if (ipv4.protocol(view, 0) !== ipv4.PROTO_UDP) return { reason: 'not UDP' }
   if (ipv4.isFragment(view, 0)) return { reason: 'a fragment of an outer datagram' }
-  const upper = udpPayload(packet, view, header, port)
+  const upper = udpPayload(packet, view, header, ports)
   if ('reason' in upper) return upper
   const from = endpoint4(ipv4.src(view, 0), upper.found.srcPort)
   const to = endpoint4(ipv4.dst(view, 0), upper.found.dstPort)
   return { found: { payload: upper.found.payload, from, to } }
 }
 
-function datagramOf6(packet: Uint8Array, view: DataView, port: number): Found<CapturedDatagram> {
+function datagramOf6(packet: Uint8Array, view: DataView, ports: Ports): Found<CapturedDatagram> {
   if (packet.length < ipv6.HEADER_LEN) return { reason: 'a damaged outer IPv6 header' }
   const walked = extensions.walk(view, 0, packet.length)
   if (walked < 0) return { reason: 'damaged outer IPv6 extension headers' }
   if (extensions.isFragment(walked)) return { reason: 'a fragment of an outer datagram' }
   if (extensions.upperProtocol(walked) !== ipv4.PROTO_UDP) return { reason: 'not UDP' }
-  const upper = udpPayload(packet, view, extensions.upperOffset(walked), port)
+  const upper = udpPayload(packet, view, extensions.upperOffset(walked), ports)
   if ('reason' in upper) return upper
   const { srcPort, dstPort, payload } = upper.found
   const from = endpoint6(packet.subarray(ipv6.SRC_AT, ipv6.SRC_AT + 16), srcPort)
@@ -138,13 +155,15 @@ function udpPayload(
   packet: Uint8Array,
   view: DataView,
   at: number,
-  port: number,
+  ports: Ports,
 ): Found<{ payload: Uint8Array; srcPort: number; dstPort: number }> {
   if (packet.length < at + udp.HEADER_LEN || udp.length(view, at) < udp.HEADER_LEN) {
     return { reason: 'a damaged outer UDP header' }
   }
   const dstPort = udp.dstPort(view, at)
-  if (port !== 0 && dstPort !== port) return { reason: `UDP to port ${dstPort}, not ${port}` }
+  if (!ports.includes(0) && !ports.includes(dstPort)) {
+    return { reason: `UDP to port ${dstPort}, not ${ports.join(' or ')}` }
+  }
   const payload = packet.subarray(at + udp.HEADER_LEN, at + udp.length(view, at))
   return { found: { payload, srcPort: udp.srcPort(view, at), dstPort } }
 }
