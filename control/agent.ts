@@ -143,7 +143,7 @@ export class Agent {
       )
       this.running = { config, backend, tunnels, keeper, peers, firewall, kernelState }
       await kernelState.apply()
-      await firewall.start()
+      await firewall.start(signal)
       await this.forward(this.running, signal)
     } finally {
       await closeTunnels(open)

@@ -2,7 +2,7 @@
  * @serial FORWARD rules, nftables mode and switching, the blackhole route, and what the firewall needs:
  * br_netfilter and its programs. All with traffic of real pods.
  */
-import { mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Host } from '../lab/host.js'
@@ -117,7 +117,10 @@ t.test('FORWARD rules and modes', { skip }, async (t) => {
     await until('they are back', 10_000, async () => {
       return (await nftTable(h1, 'ip flannel-ipv4')).includes(`ip saddr ${subnet}`)
     })
-    t.match(overlay.daemon(h1).stderr(), /nftables rules were not as they should be/)
+    t.match(
+      overlay.daemon(h1).stderr(),
+      /Some nftables rules are missing; deleting and recreating rules \(IPv4\)/,
+    )
   })
 
   await t.test('F61 F62 without random source ports', async (t) => {
@@ -258,6 +261,26 @@ t.test('what the firewall needs', { skip }, async (t) => {
     const daemon = await network.start(host, ['--ip-masq'], { env: onlyPrograms() })
     t.same(await daemon.exited, { code: 1, signal: null })
     t.match(daemon.stderr(), /^F.*iptables.*not installed \(package iptables\)/m)
+  })
+
+  const hasLegacy = (await host.run('iptables-legacy', ['-S'])).code === 0
+  const why = hasLegacy ? false : 'the legacy iptables, which alone has a lock, does not run here'
+  await t.test('F57 the lock of iptables is held: it is waited for', { skip: why }, async (t) => {
+    const lock = join(host.dir, 'xtables.lock')
+    const env = { ...onlyPrograms(), XTABLES_LOCKFILE: lock }
+    for (const name of ['iptables', 'iptables-save', 'iptables-restore']) {
+      const legacy = name.replace('iptables', 'iptables-legacy')
+      symlinkSync(`/usr/sbin/${legacy}`, join(env.PATH, name))
+    }
+    const holder = await host.spawn('flock', ['--no-fork', lock, 'sleep', '60'])
+    await until('the lock is held', 5000, () => existsSync(lock))
+    const daemon = await network.start(host, ['--ip-masq'], { env })
+    await daemon.waitFor(/^W.*firewall: .*holding the xtables lock.*\(trying again\)/m, 20_000)
+    await holder.stop()
+    await network.ready(host)
+    const { stdout } = await host.run('iptables-legacy-save', ['-t', 'nat'])
+    t.equal(stdout.match(/^-A .*flanneld masq/gm)?.length, 7)
+    await daemon.stop()
   })
 
   await t.test('F61 nftables mode without iptables, and without nft', async (t) => {

@@ -8,6 +8,7 @@ import type { ManagedProcess } from '../lab/process.js'
 import { behindEthernet, parseIpv4 } from './ipv4.js'
 
 const PORT = 9999
+const ENOUGH = 50
 
 /** A socket for each datagram; 500 a second, since a host remembers each flow for half a minute. */
 const SENDER = `
@@ -36,8 +37,9 @@ export class NewFlows {
     return new NewFlows(sender, capture)
   }
 
-  /** @returns how many arrived from each source address */
+  /** Stops when enough have arrived to tell something. @returns how many from each source address */
   async stop(): Promise<Map<string, number>> {
+    await this.#capture.waitForPackets(ENOUGH, 10_000)
     await this.#sender.stop()
     const { packets } = await this.#capture.stop()
     const sources = new Map<string, number>()

@@ -3,7 +3,7 @@
  * and again, put back when somebody has changed them. At the exit they stay, as flannel leaves them, and
  * a restart changes only what is not right: traffic of pods never meets a host without them.
  */
-import { describeError } from '../errors.js'
+import { describeError, isHeddleError, type HeddleError } from '../errors.js'
 import {
   canNftRandomize,
   changeIptables,
@@ -45,10 +45,19 @@ export interface FirewallOptions {
 
 interface Fault {
   readonly purpose: Purpose
-  readonly error: unknown
+  readonly error: HeddleError
 }
 
-const MISSING = 'were not as they should be and have been put back'
+/** What the log says of a change. */
+type Outcome = (mode: 'iptables' | 'nftables') => string
+const PUT_IN_PLACE: Outcome = (mode) => `${mode} rules put in place`
+/** Flannel's words, which people look for. */
+const MISSING: Outcome = (mode) => `Some ${mode} rules are missing; deleting and recreating rules`
+
+const START_ATTEMPTS = 5
+const START_PAUSE_MS = 1000
+/** As long as a timer can run. */
+const FOREVER_MS = 2 ** 31 - 1
 
 export class Firewall {
   private readonly options: FirewallOptions
@@ -80,26 +89,40 @@ export class Firewall {
 
   /**
    * Puts the rules in place, and removes those that are not wanted any more.
-   * @throws HEDDLE_FIREWALL when traffic is to be masqueraded and cannot be; anything else is a warning
+   * @throws HEDDLE_FIREWALL when traffic is to be masqueraded and cannot be, after some attempts, or an
+   *         AbortError; anything else is a warning
    */
-  async start(): Promise<void> {
-    const faults = await this.apply('put in place')
-    for (const { purpose, error } of faults) {
-      if (purpose === 'masquerade') throw error
+  async start(signal: AbortSignal): Promise<void> {
+    const faults = await this.applyWithPatience(signal)
+    const forward = faults.find(({ purpose }) => purpose === 'forward')
+    if (forward !== undefined) {
       this.log.warn(
-        `no FORWARD rules: ${describeError(error)}; traffic of the network passes where the FORWARD policy accepts it; --iptables-forward-rules=false asks for none`,
+        `no FORWARD rules: ${describeError(forward.error)}; traffic of the network passes where the FORWARD policy accepts it; --iptables-forward-rules=false asks for none`,
       )
     }
     this.told = describeFaults(faults)
     await this.removeUnwanted()
   }
 
+  /** Others may hold the lock of iptables for a while. */
+  private async applyWithPatience(signal: AbortSignal): Promise<Fault[]> {
+    for (let attempt = 1; ; attempt++) {
+      const faults = await this.apply(PUT_IN_PLACE)
+      const fatal = faults.find(({ purpose }) => purpose === 'masquerade')?.error
+      if (fatal === undefined) return faults
+      if (attempt === START_ATTEMPTS || !fatal.retryable) throw fatal
+      this.log.warn(`firewall: ${describeError(fatal)} (trying again)`)
+      await sleep(START_PAUSE_MS, signal)
+    }
+  }
+
   /** Compares and puts back until the signal fires. */
   async keep(signal: AbortSignal): Promise<void> {
     const { resyncMs } = this.options
-    while (resyncMs > 0) {
-      await sleep(resyncMs, signal).catch(() => undefined)
+    for (;;) {
+      await sleep(resyncMs || FOREVER_MS, signal).catch(() => undefined)
       if (signal.aborted) return
+      if (resyncMs === 0) continue
       const fault = describeFaults(await this.apply(MISSING))
       if (fault !== this.told && fault !== '') this.log.error(`firewall: ${fault}`)
       this.told = fault
@@ -111,13 +134,14 @@ export class Firewall {
   }
 
   /** Brings what is wanted to what it should be. @returns what could not be done */
-  private async apply(outcome: string): Promise<Fault[]> {
+  private async apply(outcome: Outcome): Promise<Fault[]> {
     const wanted = PURPOSES.filter((purpose) => this.isWanted(purpose))
     if (this.usesNftables) {
       try {
-        for (const family of FAMILIES) await this.applyNftables(family, outcome)
+        for (const { family } of this.carried) await this.applyNftables(family, outcome)
         return []
       } catch (error) {
+        if (!isHeddleError(error)) throw error
         return wanted.map((purpose) => ({ purpose, error }))
       }
     }
@@ -126,13 +150,14 @@ export class Firewall {
       try {
         for (const carried of this.carried) await this.applyIptables(carried, purpose, outcome)
       } catch (error) {
+        if (!isHeddleError(error)) throw error
         faults.push({ purpose, error })
       }
     }
     return faults
   }
 
-  private async applyIptables(carried: Carried, purpose: Purpose, outcome: string): Promise<void> {
+  private async applyIptables(carried: Carried, purpose: Purpose, outcome: Outcome): Promise<void> {
     const { family } = carried
     this.traits ??= await readIptablesTraits()
     const isRandom = this.options.fullyRandom && this.traits.isRecent
@@ -141,10 +166,10 @@ export class Firewall {
     const lines = iptablesChanges(purpose, rules, saved, this.prefixes)
     if (lines.length === 0) return
     await changeIptables(family, purpose, lines, this.traits)
-    this.tell(`iptables rules ${outcome} (IPv${String(family)}, ${purpose})`, lines)
+    this.tell(`${outcome('iptables')} (IPv${family}, ${purpose})`, lines)
   }
 
-  private async applyNftables(family: Family, outcome: string): Promise<void> {
+  private async applyNftables(family: Family, outcome: Outcome): Promise<void> {
     if (this.options.masquerade) this.nftRandom ??= await canNftRandomize()
     const isRandom = this.options.fullyRandom && this.nftRandom === true
     const wanted: Wanted = Object.fromEntries(
@@ -161,7 +186,7 @@ export class Firewall {
     const lines = nftablesChanges(family, wanted, listed, this.prefixes, true)
     if (lines.length === 0) return
     await changeNftables(lines)
-    this.tell(`nftables rules ${outcome} (IPv${String(family)})`, lines)
+    this.tell(`${outcome('nftables')} (IPv${family})`, lines)
   }
 
   private rulesFor(carried: Carried, purpose: Purpose, isRandom: boolean) {
@@ -177,10 +202,16 @@ export class Firewall {
   private async removeUnwanted(): Promise<void> {
     const unwanted = PURPOSES.filter((purpose) => this.usesNftables || !this.isWanted(purpose))
     const steps = FAMILIES.flatMap((family) => [
-      ...(this.usesNftables ? [] : [() => this.removeNftables(family)]),
+      () => (this.usesNftables ? this.addOtherTable(family) : this.removeNftables(family)),
       ...unwanted.map((purpose) => () => this.removeIptables(family, purpose)),
     ])
     await Promise.all(steps.map((step) => this.attempt(step)))
+  }
+
+  /** Flannel makes the tables of both families, whether the network has both or not. */
+  private async addOtherTable(family: Family): Promise<void> {
+    if (this.carried.some((carried) => carried.family === family)) return
+    await this.applyNftables(family, PUT_IN_PLACE)
   }
 
   private async removeNftables(family: Family): Promise<void> {
@@ -209,7 +240,7 @@ export class Firewall {
 }
 
 function describeFaults(faults: readonly Fault[]): string {
-  return faults.map(({ error }) => describeError(error)).join('; ')
+  return [...new Set(faults.map(({ error }) => describeError(error)))].join('; ')
 }
 
 /** The networks of a configuration with our parts of them. */

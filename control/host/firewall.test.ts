@@ -214,7 +214,7 @@ function inside(): void {
     const traits = await readIptablesTraits()
     await t.rejects(changeIptables(4, 'forward', ['-A FORWARD -j ACCEPT', '-A NOWHERE'], traits), {
       code: 'HEDDLE_FIREWALL',
-      message: /^iptables-restore --noflush --wait: .+/,
+      message: /^iptables-restore --noflush --wait=4: .+/,
     })
     t.notMatch(run('iptables -S FORWARD'), /-j ACCEPT/)
     await t.rejects(changeNftables(['add table ip x', 'add rule ip x y accept']), {

@@ -9,6 +9,9 @@ import { FAMILIES, type Family, type Purpose } from '../firewall/rules.js'
 import type { NetworkConfig } from '../network-config.js'
 import { runFault, runProgram, type Program } from './run.js'
 
+/** How long iptables waits for others who change rules. */
+const LOCK_SECONDS = 4
+
 const NFT: Program = { name: 'nft', package: 'nftables', code: 'HEDDLE_FIREWALL' }
 
 function iptables(family: Family, suffix: '' | '-save' | '-restore'): Program {
@@ -51,8 +54,12 @@ export function isLegacyTableUsed(family: Family, purpose: Purpose): boolean {
 
 /** The table that the rules of a purpose are in. @throws HEDDLE_FIREWALL */
 export async function readIptables(family: Family, purpose: Purpose): Promise<SavedTable> {
-  const { table } = PLACES[purpose]
-  return parseSaved(await runProgram(iptables(family, '-save'), ['-t', table]))
+  const { table, base } = PLACES[purpose]
+  const program = iptables(family, '-save')
+  const saved = parseSaved(await runProgram(program, ['-t', table]))
+  if (saved.has(base)) return saved
+  const why = `${program.name} -t ${table} tells nothing of ${base}: the table has something that iptables does not understand`
+  throw new HeddleError('HEDDLE_FIREWALL', why, { retryable: true })
 }
 
 /** Changes a table at once. @throws HEDDLE_FIREWALL; nothing has changed then */
@@ -62,7 +69,7 @@ export async function changeIptables(
   lines: readonly string[],
   { isRecent }: IptablesTraits,
 ): Promise<void> {
-  const args = ['--noflush', ...(isRecent ? ['--wait'] : [])]
+  const args = ['--noflush', ...(isRecent ? [`--wait=${LOCK_SECONDS}`] : [])]
   await runProgram(iptables(family, '-restore'), args, restorePayload(purpose, lines))
 }
 
