@@ -5,7 +5,7 @@ import tseslint from 'typescript-eslint'
  * Rules of the house that a linter can hold:
  *  - layers: an upper layer may import a lower one, never the other way (docs/ARCHITECTURE.md);
  *  - the hot folders allocate nothing per packet;
- *  - only control/host, by its run.ts, and control/lab run other programs.
+ *  - only control/host, by its run, command and monitor, and control/lab run other programs.
  */
 const layer = (files, forbidden, message) => ({
   files,
@@ -44,7 +44,7 @@ const noAllocation = [
 const onlyRun = {
   paths: ['node:child_process', 'child_process'].map((name) => ({
     name,
-    message: 'Only control/host/run.ts and control/lab run programs.',
+    message: 'Only control/host (run, command, monitor) and control/lab run programs.',
   })),
 }
 const throughHost = {
@@ -134,7 +134,7 @@ export default tseslint.config(
   },
   {
     files: ['control/host/**/*.ts'],
-    ignores: ['**/*.test.ts', 'control/host/run.ts'],
+    ignores: ['**/*.test.ts', 'control/host/{run,command,monitor}.ts'],
     rules: { 'no-restricted-imports': ['error', onlyRun] },
   },
 )

@@ -10,32 +10,32 @@
  */
 import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
-import { addressNeeds, createBackend, type Backend } from './backend.js'
+import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
 import { describeError, HeddleError } from './errors.js'
-import { readAddresses, readRoutes, reconcile } from './host/apply.js'
 import { Firewall, type FirewallOptions } from './firewall/firewall.js'
-import { chooseInterface, type ChosenInterface } from './host/interface.js'
-import { directRoutes } from './host/direct.js'
+import { whyNoVxlan } from './host/apply.js'
+import { runCommand } from './host/command.js'
 import { demandBridgeNetfilter } from './host/firewall.js'
-import { blackholes, together, type HostState } from './host/state.js'
+import { chooseInterface, type ChosenInterface } from './host/interface.js'
+import { readAddresses, readRoutes } from './host/read.js'
+import { KernelState, networksOf } from './kernel-state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
 import type { Logger } from './log.js'
 import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
-import { formatPrefix4, formatPrefix6 } from './prefix.js'
 import { RepairLoop } from './repair-loop.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
-import { takeOver } from './takeover.js'
+import { takeOver } from './backend/takeover.js'
 import { logOffloads } from './offload-log.js'
-import type { OpenTunnel } from './open-tunnel.js'
-import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './tunnels.js'
+import type { OpenTunnel } from './backend/open-tunnel.js'
+import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
@@ -78,6 +78,7 @@ interface Running {
   readonly keeper: LeaseKeeper
   readonly peers: Peers
   readonly firewall: Firewall
+  readonly kernelState: KernelState
 }
 
 export class Agent {
@@ -113,10 +114,13 @@ export class Agent {
     if (config === null) return
     demandBridgeNetfilter(config)
     const external = await this.findInterface(config)
-    const backend = await createBackend(config, external, () =>
-      this.options.store.listLeases(signal),
-    )
-    await takeOver(backend.tunnels, log)
+    const backend = await createBackend(config, external, {
+      readLeases: () => this.options.store.listLeases(signal),
+      whyNoVxlan,
+      runCommand,
+    })
+    for (const note of backend.notes) log.info(note)
+    await takeOver(backend, log)
     const open = await this.openTunnels(external, backend)
     const why = open[0]?.dataplane.whyNoSteering ?? null
     if (why !== null) {
@@ -126,11 +130,19 @@ export class Agent {
       const lease = await this.acquire(config, backend.attrs, signal)
       const keeper = this.createKeeper(lease, backend.attrs)
       const tunnels = new Tunnels(open, config, lease.subnet)
-      const peers = new Peers(open, lease.subnet, log)
+      await backend.hooks?.leased(lease.subnet)
+      const { kernel, hooks } = backend
+      const peers = new Peers({ tunnels: open, kernel, hooks }, lease.subnet, log)
       const { firewall: wish, previous } = this.options
       const firewall = new Firewall(wish, config, lease.subnet, previous, log)
-      this.running = { config, backend, tunnels, keeper, peers, firewall }
-      await this.applyState(this.running)
+      const { blackholeRoute } = this.options
+      const { subnet } = lease
+      const kernelState = new KernelState(
+        { config, subnet, backend, tunnels, peers, blackholeRoute },
+        log,
+      )
+      this.running = { config, backend, tunnels, keeper, peers, firewall, kernelState }
+      await kernelState.apply()
       await firewall.start(signal)
       await this.forward(this.running, signal)
     } finally {
@@ -143,8 +155,8 @@ export class Agent {
     if (this.running === null) return null
     const { config, backend, tunnels, keeper, peers } = this.running
     const reports = tunnels.report()
-    const [first] = reports
-    if (first === undefined) return null
+    const first = reports[0] ?? null
+    const devices = backend.kernel.flatMap(({ device }) => (device === null ? [] : [device]))
     const { lease } = keeper
     const { publicIP, publicIPv6 } = backend.attrs
     return {
@@ -153,9 +165,14 @@ export class Agent {
       state: this.isReady ? 'ready' : 'starting',
       startedAt: this.startedAt,
       store: { description: this.options.store.description, isReachable: this.isStoreReachable },
-      backend: { type: config.backend.type, port: backend.port },
-      device: first.device,
-      network: formatNetworks(config),
+      backend: {
+        type: config.backend.type,
+        port: backend.port,
+        dataplane: first !== null ? 'user' : backend.kernel.length > 0 ? 'kernel' : 'none',
+      },
+      device: first?.device ?? null,
+      kernelDevices: devices,
+      network: networksOf(config).join(),
       lease: {
         subnet: formatSubnet(lease.subnet),
         publicIP,
@@ -166,8 +183,8 @@ export class Agent {
       routes: reports.reduce((sum, { routes }) => sum + routes, 0),
       skippedKeys: this.skipped.size,
       counters: tunnels.total(),
-      queues: first.queues,
-      offloads: first.offloads,
+      queues: first?.queues ?? [],
+      offloads: first?.offloads ?? [],
       tunnels: reports,
     }
   }
@@ -259,35 +276,9 @@ export class Agent {
     })
   }
 
-  /** What the kernel should hold now: devices, and with DirectRouting the peers' routes past them. */
-  private async desired({ tunnels, backend, peers, config, keeper }: Running): Promise<HostState> {
-    const unused = this.options.blackholeRoute ? blackholes(keeper.lease.subnet) : []
-    const own = together([tunnels.desired(), { links: [], addresses: [], routes: unused }])
-    if (!backend.directRouting) return own
-    const [routes4, routes6] = await Promise.all([
-      readRoutes(4),
-      config.ipv6 === null ? [] : readRoutes(6),
-    ])
-    const routes = directRoutes(peers.reached(), [...routes4, ...routes6])
-    return together([own, { links: [], addresses: [], routes }])
-  }
-
-  /** Brings the kernel to the desired state; somebody else's route in the way is an error. */
-  private async applyState(running: Running): Promise<void> {
-    const { changes, conflicts } = await reconcile(await this.desired(running))
-    for (const change of changes) this.options.log.verbose(1, `applied ${JSON.stringify(change)}`)
-    const conflict = conflicts[0]
-    if (conflict !== undefined) {
-      throw new HeddleError(
-        'HEDDLE_APPLY',
-        `the route to ${conflict.wanted.destination} leads to ${conflict.found.device}, not to ${conflict.wanted.device}; if nothing needs it, remove it: ip route del ${conflict.found.destination} dev ${conflict.found.device}`,
-      )
-    }
-  }
-
   /** Starts the engine, tells the world, and keeps everything up until something ends it. */
   private async forward(running: Running, signal: AbortSignal): Promise<void> {
-    const { tunnels, keeper, config, backend, firewall } = running
+    const { tunnels, keeper, config, backend, firewall, kernelState } = running
     const { subnet } = keeper.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
@@ -308,6 +299,9 @@ export class Agent {
       this.watch(running, both),
       keeper.renew(both),
       this.repairs.run(() => this.repair(running, watcher), both),
+      kernelState.watch(() => {
+        this.repairs.now()
+      }, both),
       firewall.keep(both),
     ]
     const compacting = compact(both)
@@ -347,14 +341,13 @@ export class Agent {
 
   /** Follows the leases of the network: peers into the table, the own one to its keeper. */
   private async watch(running: Running, signal: AbortSignal): Promise<void> {
-    const { keeper, peers, backend } = running
+    const { keeper, peers, kernelState } = running
     const watcher = new LeaseWatcher(keeper.lease.subnet)
     this.options.log.info('Watching for new subnet leases')
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
       peers.apply(changes)
-      // Routes past the tunnel follow at once; the engines know already.
-      if (backend.directRouting) this.repairs.now()
+      if (kernelState.notePeers()) this.repairs.now()
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }
@@ -366,19 +359,11 @@ export class Agent {
    * to them, then their engines.
    */
   private async repair(running: Running, watcher: EngineWatcher): Promise<void> {
-    const { tunnels, peers } = running
+    const { tunnels, peers, kernelState } = running
     const anew = await tunnels.reopen()
     if (anew.length > 0) peers.restore()
-    await this.applyState(running)
+    await kernelState.apply()
     tunnels.start(watcher)
     for (const device of anew) this.options.log.info(`${device} is there again`)
   }
-}
-
-/** The networks of a configuration, joined by a comma. */
-function formatNetworks({ ipv4, ipv6 }: NetworkConfig): string {
-  return [
-    ...(ipv4 === null ? [] : [formatPrefix4(ipv4.network)]),
-    ...(ipv6 === null ? [] : [formatPrefix6(ipv6.network)]),
-  ].join(',')
 }

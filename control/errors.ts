@@ -17,6 +17,7 @@ export const ERROR_CODES = {
   HEDDLE_PERMISSION: 'the process lacks a privilege',
   HEDDLE_APPLY: 'the kernel refused a change of links, addresses or routes',
   HEDDLE_FIREWALL: 'the firewall rules cannot be read or changed',
+  HEDDLE_COMMAND: 'a command of the extension backend failed',
   HEDDLE_ENGINE: 'the engine thread died',
   HEDDLE_CAPTURE: 'a capture file is damaged or of an unknown kind',
   HEDDLE_ABORTED: 'the operation was cancelled',

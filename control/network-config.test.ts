@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import t from 'tap'
-import { parseUdpBackend, requireBackendType } from './backend-config.js'
+import { parseUdpBackend, requireBackendType } from './backend/config.js'
 import { isHeddleError } from './errors.js'
 import { parseNetworkConfig } from './network-config.js'
 import { formatAddr4, formatAddr6, formatPrefix4, formatPrefix6 } from './prefix.js'
@@ -131,9 +131,9 @@ t.test('backend type and options', (t) => {
     t.throws(() => requireBackendType(backend(json)), { message: /unknown backend type/ }, json)
   }
   t.equal(requireBackendType(backend(',"Backend":{"Type":"vxlan"}')), 'vxlan')
-  t.throws(() => requireBackendType(backend(',"Backend":{"Type":"host-gw"}')), {
+  t.throws(() => requireBackendType(backend(',"Backend":{"Type":"wireguard"}')), {
     code: 'HEDDLE_CONFIG',
-    message: /"host-gw" is not built yet/,
+    message: /"wireguard" is not built yet/,
   })
   t.equal(parseUdpBackend(backend('')).port, 8285)
   t.equal(parseUdpBackend(backend(',"Backend":{"Type":"udp","Port":null}')).port, 8285)

@@ -4,7 +4,7 @@
 import t from 'tap'
 import type { LeaseChanges } from './lease-watcher.js'
 import type { RoutePrefix } from '../dataplane/index.js'
-import { createBackend } from './backend.js'
+import { createBackend } from './backend/backend.js'
 import { parseNetworkConfig } from './network-config.js'
 import { Peers, type PeerTunnel } from './peers.js'
 import { formatPrefix4, formatPrefix6 } from './prefix.js'
@@ -32,10 +32,16 @@ const external = {
   notes: [],
 }
 
+const FACTS = {
+  readLeases: async () => [],
+  whyNoVxlan: async () => null,
+  runCommand: async () => '',
+}
+
 /** The only tunnel of a backend. */
 async function tunnelOf(backend: object): Promise<Tunnel> {
   const config = parseNetworkConfig(JSON.stringify({ Network: '10.5.0.0/16', Backend: backend }))
-  return (await createBackend(config, external, async () => [])).tunnels[0]
+  return (await createBackend(config, external, FACTS)).tunnels[0]!
 }
 
 const UDP = await tunnelOf({ Type: 'udp' })
@@ -58,7 +64,11 @@ function create(tunnel = UDP, own = OWN) {
     },
   }
   const { log, lines } = recordedLog()
-  return { peers: new Peers([{ tunnel, dataplane }], own, log), calls, lines }
+  return {
+    peers: new Peers({ tunnels: [{ tunnel, dataplane }], kernel: [], hooks: null }, own, log),
+    calls,
+    lines,
+  }
 }
 
 t.test('added, changed, removed', async (t) => {

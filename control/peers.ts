@@ -1,10 +1,10 @@
 /**
- * Peers: turns what the lease watcher reports into routes of the dataplanes, and remembers since
- * when each peer is known.
+ * Peers: turns what the lease watcher reports into routes of the dataplanes, tells the hooks of them, and
+ * remembers who is reached by which path, and since when.
  */
 import type { Dataplane, RoutePrefix } from '../dataplane/index.js'
-import type { Tunnel } from './backend.js'
-import type { Reached } from './host/direct.js'
+import type { KernelPath, Path, Reached, Tunnel } from './backend/backend.js'
+import type { Hooks } from './backend/extension.js'
 import { formatSubnet, hasIpv4, hostAddress, type Lease, type LeaseSubnet } from './lease.js'
 import type { LeaseChanges } from './lease-watcher.js'
 import type { Logger } from './log.js'
@@ -18,20 +18,35 @@ export interface PeerTunnel {
   readonly dataplane: Pick<Dataplane, 'setRoute' | 'removeRoute'>
 }
 
+/** By which ways peers are reached. */
+export interface Ways {
+  readonly tunnels: readonly PeerTunnel[]
+  /** What the kernel does, once it is told of the peers. */
+  readonly kernel: readonly KernelPath[]
+  readonly hooks: Hooks | null
+}
+
 interface Peer {
   readonly lease: Lease
   readonly since: number
 }
 
 export class Peers {
-  private readonly tunnels: readonly PeerTunnel[]
+  private readonly ways: Ways
+  /** What is asked of a lease. */
+  private readonly paths: readonly Path[]
   private readonly own: LeaseSubnet
   private readonly log: Logger
   private readonly peers = new Map<number | string, Peer>()
 
-  /** @param tunnels  know where the packets of a lease go, each for the families that it carries */
-  constructor(tunnels: readonly PeerTunnel[], own: LeaseSubnet, log: Logger) {
-    this.tunnels = tunnels
+  /** @param ways  know where the packets of a lease go, each for the families that it carries */
+  constructor(ways: Ways, own: LeaseSubnet, log: Logger) {
+    this.ways = ways
+    this.paths = [
+      ...ways.tunnels.map(({ tunnel }) => tunnel),
+      ...ways.kernel,
+      ...(ways.hooks === null ? [] : [ways.hooks.path]),
+    ]
     this.own = own
     this.log = log
   }
@@ -50,45 +65,48 @@ export class Peers {
    */
   private set(lease: Lease): void {
     const fault = this.fault(lease)
-    const { routes, faults } =
-      fault === null ? this.setRoutes(lease) : { routes: 0, faults: [fault] }
+    const { ways, faults } = fault === null ? this.open(lease) : { ways: 0, faults: [fault] }
     if (faults.length > 0) {
-      const what = routes === 0 ? 'ignoring lease' : 'ignoring one family of lease'
+      const what = ways === 0 ? 'ignoring lease' : 'ignoring one family of lease'
       this.log.warn(`${what} ${formatSubnet(lease.subnet)}: ${faults.join('; ')}`)
     }
-    if (routes === 0) {
+    if (ways === 0 && faults.length > 0) {
       this.remove(lease)
       return
     }
     this.peers.set(keyOf(lease), { lease, since: Date.now() })
     this.log.info(`Subnet added: ${formatSubnet(lease.subnet)} via ${hostAddress(lease.attrs)}`)
+    void this.ways.hooks?.added(lease, this.log)
   }
 
-  /** @returns how many subnets have routes now, and why others have none */
-  private setRoutes({ subnet, attrs }: Lease): { routes: number; faults: string[] } {
-    let routes = 0
+  /** @returns by how many ways subnets of a lease are reached now, and why others are not */
+  private open({ subnet, attrs }: Lease): { ways: number; faults: string[] } {
+    let ways = 0
     const faults: string[] = []
-    for (const { tunnel, dataplane } of this.tunnels) {
-      const prefixes = carried(tunnel, subnet)
+    for (const path of this.paths) {
+      const prefixes = carried(path, subnet)
       if (prefixes.length === 0) continue
+      const reach = path.reach(attrs)
+      if ('fault' in reach) faults.push(reach.fault)
+      else ways += prefixes.length
+    }
+    for (const { tunnel, dataplane } of this.ways.tunnels) {
       const reach = tunnel.reach(attrs)
-      if ('fault' in reach) {
-        faults.push(reach.fault)
-        for (const prefix of prefixes) dataplane.removeRoute(prefix)
-        continue
-      }
-      for (const prefix of prefixes) {
+      for (const prefix of carried(tunnel, subnet)) {
+        if ('fault' in reach) {
+          dataplane.removeRoute(prefix)
+          continue
+        }
         const isRefused = typeof prefix.addr === 'bigint' && !tunnel.takesIpv6(attrs)
         dataplane.setRoute(prefix, isRefused ? 'no-ipv6' : reach)
-        routes++
       }
     }
-    return { routes, faults }
+    return { ways, faults }
   }
 
   /** Sets every route once more, for a dataplane that was made anew. */
   restore(): void {
-    for (const { lease } of this.peers.values()) this.setRoutes(lease)
+    for (const { lease } of this.peers.values()) this.open(lease)
   }
 
   /** The same lease with another expiry: for the status only. */
@@ -99,14 +117,12 @@ export class Peers {
   }
 
   private remove(lease: Lease): void {
-    this.peers.delete(keyOf(lease))
-    let isRouted = false
-    for (const { tunnel, dataplane } of this.tunnels) {
-      for (const prefix of carried(tunnel, lease.subnet)) {
-        if (dataplane.removeRoute(prefix)) isRouted = true
-      }
+    for (const { tunnel, dataplane } of this.ways.tunnels) {
+      for (const prefix of carried(tunnel, lease.subnet)) dataplane.removeRoute(prefix)
     }
-    if (isRouted) this.log.info(`Subnet removed: ${formatSubnet(lease.subnet)}`)
+    if (!this.peers.delete(keyOf(lease))) return
+    this.log.info(`Subnet removed: ${formatSubnet(lease.subnet)}`)
+    void this.ways.hooks?.removed(lease, this.log)
   }
 
   /** The peers for the status, in ascending order of their subnets. */
@@ -122,16 +138,16 @@ export class Peers {
       }))
   }
 
-  /** The subnets of all peers that have a way, with the addresses of their hosts. */
-  reached(): Reached[] {
+  /** The subnets that are reached by some paths, with their hosts. */
+  reached(paths: readonly Path[]): Reached[] {
     return [...this.peers.values()].flatMap(({ lease: { subnet, attrs } }) =>
-      this.tunnels.flatMap(({ tunnel }) => {
-        const reach = tunnel.reach(attrs)
+      paths.flatMap((path) => {
+        const reach = path.reach(attrs)
         if ('fault' in reach) return []
-        return carried(tunnel, subnet).map((prefix) => ({
-          destination: formatPrefix(prefix),
-          address: reach.address,
-        }))
+        return carried(path, subnet).map((prefix) => {
+          const destination = formatPrefix(prefix)
+          return { ...reach, destination, base: destination.replace(/\/.*/, '') }
+        })
       }),
     )
   }
@@ -155,10 +171,7 @@ export class Peers {
 }
 
 /** The subnets of a lease that a tunnel carries. */
-function carried(
-  { ipv4, ipv6 }: Pick<Tunnel, 'ipv4' | 'ipv6'>,
-  subnet: LeaseSubnet,
-): RoutePrefix[] {
+function carried({ ipv4, ipv6 }: Pick<Path, 'ipv4' | 'ipv6'>, subnet: LeaseSubnet): RoutePrefix[] {
   const prefixes: RoutePrefix[] = []
   if (ipv4 && hasIpv4(subnet)) prefixes.push(subnet.v4)
   if (ipv6 && subnet.v6 !== null) prefixes.push(subnet.v6)

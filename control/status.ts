@@ -43,9 +43,17 @@ export interface Status {
   readonly state: string
   readonly startedAt: string
   readonly store: { readonly description: string; readonly isReachable: boolean }
-  readonly backend: { readonly type: string; readonly port: number }
-  /** Device, queues and offloads of the first tunnel; those of all are in `tunnels`. */
-  readonly device: TunnelStatus['device']
+  readonly backend: {
+    readonly type: string
+    /** UDP port, null = there is none. */
+    readonly port: number | null
+    /** Who carries the packets: `user`, `kernel` or `none` of us. */
+    readonly dataplane: string
+  }
+  /** Device, queues and offloads of the first tunnel, null or empty without one; those of all are in `tunnels`. */
+  readonly device: TunnelStatus['device'] | null
+  /** Devices by which the kernel carries packets. */
+  readonly kernelDevices: readonly { readonly name: string; readonly mtu: number }[]
   /** Networks of both families, joined by a comma. */
   readonly network: string
   readonly lease: {

@@ -76,7 +76,7 @@ async function view(site: Site, status: Status | undefined): Promise<show.HostVi
     name: host.name,
     pid: status?.pid ?? site.daemon.pid,
     underlay: await linkState(host, 'eth0'),
-    tun: await linkState(host, status?.device.name ?? 'flannel0'),
+    tun: await linkState(host, status?.device?.name ?? 'flannel0'),
     bridge: await linkState(host, BRIDGE),
     pods: await Promise.all(pods.map((pod) => linkState(pod, 'eth0'))),
     routes: await routes(host),

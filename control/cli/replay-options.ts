@@ -73,7 +73,7 @@ export interface ReplaySettings {
 
 const DIRECTIONS: readonly Direction[] = ['egress', 'ingress', 'auto']
 /** Backends that flannel knows and replay does not. */
-const OTHER_BACKENDS = ['host-gw', 'ipip', 'wireguard', 'alloc', 'extension']
+const OTHER_BACKENDS = ['ipip', 'wireguard']
 const ETHERNET_MTU = 1500
 const MIN_MTU = 68
 const MAX_MTU = 65535

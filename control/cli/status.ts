@@ -53,11 +53,12 @@ export function formatStatus(s: Status): string {
   const lines = [
     `heddled ${s.version}  pid ${String(s.pid)}  ${s.state} since ${s.startedAt}`,
     `store     ${s.store.description}  ${s.store.isReachable ? 'reachable' : 'NOT REACHABLE'}`,
-    `network   ${s.network}  backend ${s.backend.type}, port ${String(s.backend.port)}`,
+    `network   ${s.network}  ${formatBackend(s)}`,
     `lease     ${s.lease.subnet}  as ${hostName({ publicIP, publicIPv6 })}  ${expiry(s.lease.expiresAt)}`,
-    ...(isPlain
-      ? [formatDevice(s)]
-      : s.tunnels.map((tunnel) => formatDevice(tunnel) + carries(tunnel))),
+    ...s.tunnels.map((tunnel) => formatDevice(tunnel) + (isPlain ? '' : carries(tunnel))),
+    ...s.kernelDevices.map(
+      ({ name, mtu }) => `device    ${name}  mtu ${String(mtu)}  of the kernel`,
+    ),
     `routes    ${String(s.routes)}${s.skippedKeys > 0 ? `  (${String(s.skippedKeys)} keys of the store skipped as unreadable)` : ''}`,
     '',
     ...table([
@@ -65,12 +66,17 @@ export function formatStatus(s: Status): string {
       ...s.peers.map((p) => [p.subnet, hostName(p), duration(p.ageSeconds), expiry(p.expiresAt)]),
     ]),
   ]
-  if (s.tunnels.length > 1) {
+  if (s.tunnels.length !== 1) {
     for (const tunnel of s.tunnels) lines.push('', `--- ${tunnel.device.name}`, ...traffic(tunnel))
   } else {
     lines.push(...traffic(s))
   }
   return lines.join('\n') + '\n'
+}
+
+function formatBackend({ backend: { type, port, dataplane } }: Status): string {
+  const where = dataplane === 'kernel' ? ' in the kernel' : ''
+  return `backend ${type}${where}${port === null ? '' : `, port ${String(port)}`}`
 }
 
 function formatDevice({ device }: Pick<TunnelStatus, 'device'>): string {

@@ -121,8 +121,8 @@ t.test('the network configuration', { skip }, async (t) => {
     'F30 a backend that is not built yet or unknown: exit 1 with a message',
     async (t) => {
       const cases = [
-        [{ Type: 'host-gw' }, /^F.*Backend\.Type: "host-gw" is not built yet; use udp/m],
-        [{ Type: 'HOST-GW' }, /^F.*"host-gw" is not built yet/m],
+        [{ Type: 'wireguard' }, /^F.*Backend\.Type: "wireguard" is not built yet; use udp/m],
+        [{ Type: 'WireGuard' }, /^F.*"wireguard" is not built yet/m],
         [{ Type: 'carrier-pigeon' }, /^F.*"carrier-pigeon" is an unknown backend type/m],
         [{}, /^F.*"" is an unknown backend type/m],
       ] as const

@@ -184,7 +184,7 @@ t.test('leases in etcd', { skip }, async (t) => {
     t.match(b2, /^10\.8\./)
     await a.untilPeers(h1, [a2])
     await b.untilPeers(h1, [b2])
-    t.same([(await a.status(h1)).device.name, (await b.status(h1)).device.name].sort(), [
+    t.same([(await a.status(h1)).device?.name, (await b.status(h1)).device?.name].sort(), [
       'flannel0',
       'flannel1',
     ])

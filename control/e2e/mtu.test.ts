@@ -26,7 +26,7 @@ for (const mtu of [9000, 576]) {
     const [p1, p2] = [await overlay.addPod(h1), await overlay.addPod(h2)]
     t.equal((await h1.subnetEnv()).mtu, mtu - OVERHEAD)
     const { device } = await overlay.status(h1)
-    t.equal(device.mtu, mtu - OVERHEAD)
+    t.equal(device?.mtu, mtu - OVERHEAD)
     for (const [from, to] of [
       [p1, p2],
       [p2, p1],

@@ -134,7 +134,7 @@ t.test('peers come and go', { skip }, async (t) => {
     await overlay.start(h2)
     const status = await overlay.ready(h2, 1)
     t.equal(status.lease.subnet, `${base2}/24`)
-    t.equal(status.device.name, 'flannel0')
+    t.equal(status.device?.name, 'flannel0')
     about(t, 'traffic again after', (await pinger.answerAfter(restarted, 5000)) - restarted)
     await pinger.stop()
   })

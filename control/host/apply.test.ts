@@ -5,8 +5,9 @@
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { readAddresses, readHostState, readRoutes, reconcile } from './apply.js'
-import { blackholes, desiredForTun, together, type HostState } from './state.js'
+import { reconcile, whyNoVxlan } from './apply.js'
+import { readAddresses, readHostState, readRoutes } from './read.js'
+import { blackholes, desiredForTun, NOTHING, together, type HostState } from './state.js'
 import { parsePrefix4, parsePrefix6 } from '../prefix.js'
 
 const INSIDE = 'in its own namespace'
@@ -97,7 +98,7 @@ function inside(): void {
   t.test('blackholes of both families, beside a route to the same subnet', async (t) => {
     ip('address', 'add', '10.5.7.1/24', 'dev', 'u0')
     const routes = blackholes({ v4: ipv4.subnet, v6: ipv6.subnet })
-    const wanted = together([desired, { links: [], addresses: [], routes }])
+    const wanted = together([desired, { ...NOTHING, routes }])
     const { changes, conflicts } = await reconcile(wanted)
     t.same([changes.length, conflicts], [2, []])
     t.same(await reconcile(wanted), { changes: [], conflicts: [] })
@@ -123,6 +124,127 @@ function inside(): void {
     ])
     t.ok((await readRoutes(4)).some((route) => route.dst === '10.5.0.0/16' && route.dev === 'u0'))
     ip('route', 'del', '10.5.0.0/16')
+  })
+
+  t.test('a VXLAN device of the kernel with its neighbours, entries and routes', async (t) => {
+    const peers = Array.from({ length: 300 }, (_, i) => ({
+      base: `10.6.${String(i >> 8)}.${String(i & 0xff)}`,
+      mac: `0e:00:00:00:${(i >> 8).toString(16).padStart(2, '0')}:${(i & 0xff).toString(16).padStart(2, '0')}`,
+    }))
+    const device = 'flannel.7'
+    const wanted: HostState = {
+      ...NOTHING,
+      links: [
+        {
+          name: device,
+          mtu: 1450,
+          isUp: true,
+          mac: '0e:00:00:00:ff:01',
+          vxlan: {
+            vni: 7,
+            lower: 'u0',
+            local: '192.0.2.1',
+            port: 8472,
+            learning: false,
+            gbp: false,
+          },
+        },
+      ],
+      addresses: [{ device, address: '10.6.200.0/32' }],
+      settings: [{ path: `net/ipv6/conf/${device}/accept_ra`, value: '0' }],
+      neighbours: peers.map(({ base, mac }) => ({ device, address: base, mac })),
+      forwarding: peers.map(({ mac }) => ({ device, mac, host: '192.0.2.9' })),
+      routes: peers.map(({ base }) => ({
+        destination: `${base}/32`,
+        device,
+        via: base,
+        isOnlink: true,
+      })),
+      networks: ['10.6.0.0/16'],
+    }
+    const none = { changes: [], conflicts: [] }
+    t.equal((await reconcile(wanted)).changes.length, 2 + 1 + 1 + 3 * peers.length)
+    t.same(await reconcile(wanted), none)
+
+    const [first, second] = [peers[0]!, peers[1]!]
+    const damages: readonly (readonly [name: string, changes: number, ...commands: string[]])[] = [
+      ['a route gone', 1, `route del ${first.base}/32`],
+      ['a neighbour gone', 1, `neighbour del ${first.base} dev ${device}`],
+      [
+        'another MAC',
+        1,
+        `neighbour replace ${first.base} lladdr ${second.mac} dev ${device} nud permanent`,
+      ],
+      [
+        'an entry of nobody',
+        1,
+        `neighbour add 10.6.9.9 lladdr ${first.mac} dev ${device} nud permanent`,
+      ],
+      ['a route of nobody', 1, `route add 10.6.99.0/24 dev ${device}`],
+      [
+        'the MAC of the device: its neighbours go',
+        1 + peers.length,
+        `link set ${device} address 0e:00:00:00:ff:02`,
+      ],
+      ['down: neighbours and routes go with it', 1 + 2 * peers.length, `link set ${device} down`],
+    ]
+    for (const [name, changes, ...commands] of damages) {
+      for (const command of commands) ip(...command.split(' '))
+      t.equal((await reconcile(wanted)).changes.length, changes, name)
+      t.same(await reconcile(wanted), none, name)
+    }
+    const entry = [
+      'fdb',
+      'replace',
+      first.mac,
+      'dev',
+      device,
+      'dst',
+      '192.0.2.77',
+      'self',
+      'permanent',
+    ]
+    execFileSync('bridge', entry)
+    t.match((await reconcile(wanted)).changes, [
+      { kind: 'forwarding-set', entry: { mac: first.mac } },
+    ])
+    ip('link', 'del', device)
+    t.equal((await reconcile(wanted)).changes.length, 4 + 3 * peers.length, 'made anew')
+    t.same(await reconcile(wanted), none)
+
+    const [link] = wanted.links
+    const moved = { ...wanted, links: [{ ...link!, vxlan: { ...link!.vxlan!, port: 4789 } }] }
+    t.match((await reconcile(moved)).changes, [{ kind: 'link-remove' }, { kind: 'link-create' }])
+    t.same(await reconcile(moved), none, 'of another port')
+
+    const fewer = {
+      ...moved,
+      neighbours: moved.neighbours.slice(1),
+      forwarding: moved.forwarding.slice(1),
+      routes: moved.routes.slice(1),
+    }
+    t.same(
+      (await reconcile(fewer)).changes.map(({ kind }) => kind),
+      ['neighbour-remove', 'forwarding-remove', 'route-remove'],
+      'a peer that goes takes its own',
+    )
+    t.equal(await whyNoVxlan(), null)
+  })
+
+  t.test('one change that the kernel refuses does not hold up the others', async (t) => {
+    const route = (n: number, via: string) => ({
+      destination: `10.6.${String(n)}.0/24`,
+      device: 'u0',
+      via,
+    })
+    const wanted = {
+      ...NOTHING,
+      routes: [route(1, '192.0.2.2'), route(2, '198.51.100.9'), route(3, '192.0.2.3')],
+    }
+    await t.rejects(reconcile(wanted), { code: 'HEDDLE_APPLY', message: /gateway/ })
+    const there = (await readHostState(false)).routes.map(({ destination }) => destination)
+    t.ok(there.includes('10.6.1.0/24') && there.includes('10.6.3.0/24'))
+    await reconcile({ ...NOTHING, networks: ['10.6.0.0/16'] })
   })
 
   t.test('what the kernel refuses', async (t) => {
@@ -152,6 +274,8 @@ function inside(): void {
 /** The part of a state that concerns the device under test. */
 function ours({ links, addresses, routes }: HostState): HostState {
   return {
+    ...NOTHING,
+    networks: ['10.5.0.0/16', 'fd05::/48'],
     links: links.filter((link) => link.name === 'flannel0'),
     addresses: addresses.filter((address) => address.device === 'flannel0'),
     // The kernel has routes of its own to each address of IPv6 and to the link.

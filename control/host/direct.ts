@@ -11,11 +11,11 @@ import {
   parsePrefix6,
 } from '../prefix.js'
 import type { RouteInfo } from './interface.js'
+import { isOurs } from './read.js'
 import type { RouteState } from './state.js'
 
-/** A subnet of a peer, and the address of its host. */
-export interface Reached {
-  /** Prefix as text. */
+/** A subnet of a peer as text, and the address of its host. */
+interface Reached {
   readonly destination: string
   readonly address: string
 }
@@ -37,7 +37,11 @@ export function directRoutes(
   peers: readonly Reached[],
   routes: readonly RouteInfo[],
 ): RouteState[] {
-  const candidates = routes.map(candidateOf).filter((candidate) => candidate !== null)
+  // Our own lead to pods, not to hosts, and there may be thousands.
+  const candidates = routes
+    .filter((route) => !isOurs(route))
+    .map(candidateOf)
+    .filter((candidate) => candidate !== null)
   candidates.sort((a, b) => b.len - a.len)
   return peers.flatMap(({ destination, address }) => {
     const route = candidates.find((candidate) => candidate.contains(address))?.route

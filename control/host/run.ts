@@ -4,7 +4,9 @@
 import { execFile } from 'node:child_process'
 import { HeddleError, type ErrorCode } from '../errors.js'
 
-const TIMEOUT_MS = 10_000
+const TIMEOUT_MS = 30_000
+/** Lines of an error message that are passed on. */
+const MAX_SAID = 6
 
 /** A program of the host, and what to do where it is not there. */
 export interface Program {
@@ -41,6 +43,13 @@ class RunError extends HeddleError {
   }
 }
 
+/** What a batch of thousands of lines says may be as long. */
+function firstFew(text: string): string {
+  const lines = text.trim().split('\n')
+  const more = lines.length > MAX_SAID ? [`and ${String(lines.length - MAX_SAID)} more lines`] : []
+  return [...lines.slice(0, MAX_SAID), ...more].join('\n')
+}
+
 /**
  * Runs a program with arguments and optional standard input.
  * @returns its standard output
@@ -51,14 +60,14 @@ export function runProgram(program: Program, args: readonly string[], input = ''
     const child = execFile(
       program.name,
       args,
-      { timeout: TIMEOUT_MS, maxBuffer: 64 << 20, env: { ...process.env, LC_ALL: 'C' } },
+      { timeout: TIMEOUT_MS, maxBuffer: 256 << 20, env: { ...process.env, LC_ALL: 'C' } },
       (error, stdout, stderr) => {
         if (error === null) {
           resolve(stdout)
           return
         }
         const isMissing = 'code' in error && error.code === 'ENOENT'
-        reject(new RunError(program, args, { isMissing, stderr: stderr.trim() }, error))
+        reject(new RunError(program, args, { isMissing, stderr: firstFew(stderr) }, error))
       },
     )
     // A program may exit before it has read its input; what it says then is in its exit code.

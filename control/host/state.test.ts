@@ -3,13 +3,13 @@
  */
 import t from 'tap'
 import { parsePrefix4, parsePrefix6 } from '../prefix.js'
+import { difference, type Change } from './difference.js'
 import { NO_IPV4 } from '../lease.js'
 import {
   blackholes,
   desiredForTun,
-  difference,
+  NOTHING,
   together,
-  type Change,
   type HostState,
   type RouteState,
 } from './state.js'
@@ -22,6 +22,8 @@ const desired = desiredForTun(
 )
 
 t.same(desired, {
+  ...NOTHING,
+  networks: ['10.5.0.0/16'],
   links: [{ name: 'flannel0', mtu: 1472, isUp: true }],
   addresses: [{ device: 'flannel0', address: '10.5.72.0/32' }],
   routes: [{ destination: '10.5.0.0/16', device: 'flannel0' }],
@@ -29,6 +31,7 @@ t.same(desired, {
 
 /** The host's other state, which must never be touched. */
 const others: HostState = {
+  ...NOTHING,
   links: [
     { name: 'lo', mtu: 65536, isUp: true },
     { name: 'eth0', mtu: 1500, isUp: true },
@@ -42,6 +45,8 @@ const others: HostState = {
 
 function withOthers(state: Partial<HostState>): HostState {
   return {
+    ...NOTHING,
+    ...state,
     links: [...others.links, ...(state.links ?? [])],
     addresses: [...others.addresses, ...(state.addresses ?? [])],
     routes: [...others.routes, ...(state.routes ?? [])],
@@ -110,6 +115,8 @@ t.test(
       { network: parsePrefix6('fd05::/48')!, subnet: parsePrefix6('fd05:0:0:7::/64')! },
     )
     t.same(both, {
+      ...NOTHING,
+      networks: ['10.5.0.0/16', 'fd05::/48'],
       links: [{ name: 'flannel0', mtu: 1472, isUp: true, hasLinkLocal: false }],
       addresses: [
         { device: 'flannel0', address: '10.5.72.0/32' },
@@ -144,7 +151,7 @@ t.test('a blackhole stands beside a route to the same subnet', async (t) => {
   t.same(hole, { destination: '10.5.72.0/24', device: '', isBlackhole: true })
   t.equal(hole6.destination, 'fd05:0:0:7::/64')
   t.same(blackholes({ v4: NO_IPV4, v6: subnet.v6 }), [hole6])
-  const wanted = together([desired, { links: [], addresses: [], routes: [hole] }])
+  const wanted = together([desired, { ...NOTHING, routes: [hole] }])
   const is = (...routes: RouteState[]) =>
     withOthers({ ...desired, routes: [...desired.routes, ...routes] })
   const bridge = { destination: hole.destination, device: 'cni0' }
@@ -164,18 +171,28 @@ t.test(
   'routes past the tunnel: made, corrected, removed with their peer; those of others stay',
   async (t) => {
     const direct = { destination: '10.5.2.0/24', device: 'eth0', via: '172.30.0.12' }
-    const wanted = together([desired, { links: [], addresses: [], routes: [direct] }])
+    const wanted = together([desired, { ...NOTHING, routes: [direct] }])
     const changes = (...routes: RouteState[]) =>
       difference(wanted, withOthers({ ...desired, routes: [...desired.routes, ...routes] })).changes
     const replace = [{ kind: 'route-replace', route: direct }]
     t.same(changes(), replace)
     t.same(changes({ ...direct, isOurs: true }), [])
-    t.same(changes(direct), [], 'flannel has made it')
+    t.same(changes(direct), replace, 'flannel has made it: it is ours from now on')
     t.same(changes({ ...direct, via: '172.30.0.13', isOurs: true }), replace)
     t.same(changes({ destination: '10.5.2.0/24', device: 'flannel.1' }), replace)
+    const there = { ...direct, isOurs: true }
     const gone = { destination: '10.5.3.0/24', device: 'eth0', via: '172.30.0.13', isOurs: true }
-    t.same(changes(direct, gone), [{ kind: 'route-remove', route: gone }])
-    t.same(changes(direct, { ...gone, isOurs: false }), [])
-    t.same(changes(direct, { ...gone, destination: '10.6.3.0/24' }), [], 'of another network')
+    t.same(changes(there, gone), [{ kind: 'route-remove', route: gone }])
+    t.same(
+      difference(
+        wanted,
+        withOthers({ ...desired, routes: [...desired.routes, there, gone] }),
+        false,
+      ).changes,
+      [],
+      'while not all peers are known it stays',
+    )
+    t.same(changes(there, { ...gone, isOurs: false }), [])
+    t.same(changes(there, { ...gone, destination: '10.6.3.0/24' }), [], 'of another network')
   },
 )

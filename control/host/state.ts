@@ -1,20 +1,11 @@
 /**
- * What the kernel should hold, as data; what it holds; and the difference.
+ * What the kernel should hold for us, or holds, as data.
  *
- * Pure: `desired…` says what a backend needs, `difference` what must change. Only apply.ts turns
- * changes into commands. The same three steps serve the start, a repair and a restart.
+ * The same three steps serve the start, a repair and a restart: backends say what they need,
+ * difference.ts what must change, apply.ts alone reads the kernel and changes it.
  */
 import type { LeaseSubnet } from '../lease.js'
-import {
-  contains4,
-  contains6,
-  formatPrefix4,
-  formatPrefix6,
-  parsePrefix4,
-  parsePrefix6,
-  type Prefix4,
-  type Prefix6,
-} from '../prefix.js'
+import { formatPrefix4, formatPrefix6, type Prefix4, type Prefix6 } from '../prefix.js'
 
 export interface LinkState {
   readonly name: string
@@ -25,6 +16,21 @@ export interface LinkState {
    * routers; undefined = it is none of our business.
    */
   readonly hasLinkLocal?: boolean
+  /** Of a device that the kernel carries packets by: its MAC address, and what it is. */
+  readonly mac?: string
+  readonly vxlan?: VxlanLink
+}
+
+/** A VXLAN device of the kernel. */
+export interface VxlanLink {
+  readonly vni: number
+  /** Name of the device that its packets leave by, and the address that they come from. */
+  readonly lower: string
+  readonly local: string
+  /** UDP port at both ends. */
+  readonly port: number
+  readonly learning: boolean
+  readonly gbp: boolean
 }
 
 export interface AddressState {
@@ -37,38 +43,59 @@ export interface RouteState {
   /** Destination prefix as text, always with its length. */
   readonly destination: string
   readonly device: string
-  /** Gateway, of a route that leads past the tunnel straight to a peer. */
+  /** Gateway: of a route straight to a peer its address, of one through a VXLAN device its VTEP. */
   readonly via?: string
   /** Packets end here; there is no device. */
   readonly isBlackhole?: true
-  /** Of a route as found: whether its protocol says that it is ours. */
+  /** Whether the gateway counts as a neighbour, although no address of the device says so. */
+  readonly isOnlink?: boolean
+  /** Of a route as found: whether its protocol says that it is ours, or that the kernel made it. */
   readonly isOurs?: boolean
+  readonly isKernels?: boolean
 }
 
-/** Links, addresses and routes, as wanted or as found. */
+/** A permanent neighbour: an IP address and its MAC address. */
+export interface NeighbourState {
+  readonly device: string
+  readonly address: string
+  readonly mac: string
+}
+
+/** An entry of a VXLAN device's forwarding database: the host behind which a MAC address is. */
+export interface ForwardingState {
+  readonly device: string
+  readonly mac: string
+  /** Address on the underlay. */
+  readonly host: string
+}
+
+/** A kernel setting, as sysctl(8) has them. */
+export interface SettingState {
+  /** Below /proc/sys. */
+  readonly path: string
+  readonly value: string
+}
+
+/** What the kernel holds for us, as wanted or as found. */
 export interface HostState {
   readonly links: readonly LinkState[]
   readonly addresses: readonly AddressState[]
   readonly routes: readonly RouteState[]
+  readonly neighbours: readonly NeighbourState[]
+  readonly forwarding: readonly ForwardingState[]
+  readonly settings: readonly SettingState[]
+  /** Prefixes, as text, in which a route of ours that is not wanted is one left over. */
+  readonly networks: readonly string[]
 }
 
-export type Change =
-  | { readonly kind: 'link-set'; readonly link: LinkState }
-  | { readonly kind: 'address-add'; readonly address: AddressState }
-  | { readonly kind: 'address-remove'; readonly address: AddressState }
-  | { readonly kind: 'route-add'; readonly route: RouteState }
-  | { readonly kind: 'route-replace'; readonly route: RouteState }
-  | { readonly kind: 'route-remove'; readonly route: RouteState }
-
-/** Something of somebody else's stands where ours should. */
-export interface Conflict {
-  readonly wanted: RouteState
-  readonly found: RouteState
-}
-
-export interface Difference {
-  readonly changes: readonly Change[]
-  readonly conflicts: readonly Conflict[]
+export const NOTHING: HostState = {
+  links: [],
+  addresses: [],
+  routes: [],
+  neighbours: [],
+  forwarding: [],
+  settings: [],
+  networks: [],
 }
 
 /** A family that a TUN device carries: the whole network, and this host's part of it. */
@@ -99,9 +126,11 @@ export function desiredForTun(
   }
   const link = { name: device, mtu, isUp: true }
   return {
+    ...NOTHING,
     links: [ipv6 === null ? link : { ...link, hasLinkLocal: false }],
     addresses,
     routes,
+    networks: routes.map(({ destination }) => destination),
   }
 }
 
@@ -114,83 +143,15 @@ export function blackholes({ v4, v6 }: LeaseSubnet): RouteState[] {
   return destinations.map((destination) => ({ destination, device: '', isBlackhole: true }))
 }
 
-/** Everything that several devices need. */
+/** Everything that several states hold. */
 export function together(states: readonly HostState[]): HostState {
   return {
     links: states.flatMap(({ links }) => links),
     addresses: states.flatMap(({ addresses }) => addresses),
     routes: states.flatMap(({ routes }) => routes),
+    neighbours: states.flatMap(({ neighbours }) => neighbours),
+    forwarding: states.flatMap(({ forwarding }) => forwarding),
+    settings: states.flatMap(({ settings }) => settings),
+    networks: states.flatMap(({ networks }) => networks),
   }
-}
-
-/**
- * What must change for `actual` to become `desired`, in the order in which the kernel accepts it:
- * links, addresses, routes; a link before its addresses, since it comes up without the one that the
- * kernel would make, and since one of less than 1280 bytes takes none of IPv6. Only devices that
- * `desired` names are touched; other addresses on them go, since a device of ours has none but ours.
- * A route past the tunnel takes the place of whatever leads to that subnet, as flannel has it; one of ours
- * that is not wanted any more goes, if it lies in a network that is ours.
- */
-export function difference(desired: HostState, actual: HostState): Difference {
-  const changes: Change[] = []
-  const ours = new Set(desired.links.map((link) => link.name))
-  const wanted = new Set(desired.addresses.map(addressKey))
-  const found = new Set(actual.addresses.map(addressKey))
-  for (const link of desired.links) {
-    const is = actual.links.find((l) => l.name === link.name)
-    if (is === undefined || !isAs(link, is)) changes.push({ kind: 'link-set', link })
-  }
-  for (const address of actual.addresses) {
-    if (ours.has(address.device) && !wanted.has(addressKey(address)))
-      changes.push({ kind: 'address-remove', address })
-  }
-  for (const address of desired.addresses) {
-    if (!found.has(addressKey(address))) changes.push({ kind: 'address-add', address })
-  }
-  const conflicts: Conflict[] = []
-  const destinations = new Set(desired.routes.map(routeKey))
-  const networks = desired.routes.filter(
-    ({ via, isBlackhole }) => via === undefined && !isBlackhole,
-  )
-  for (const route of actual.routes) {
-    const isStale = route.isOurs === true && !destinations.has(routeKey(route))
-    if (isStale && networks.some(({ destination }) => isWithin(route.destination, destination)))
-      changes.push({ kind: 'route-remove', route })
-  }
-  const routesTo = new Map<string, RouteState[]>()
-  for (const route of actual.routes) {
-    routesTo.set(routeKey(route), [...(routesTo.get(routeKey(route)) ?? []), route])
-  }
-  for (const route of desired.routes) {
-    const same = routesTo.get(routeKey(route)) ?? []
-    const isThere = (r: RouteState) => r.device === route.device && r.via === route.via
-    if (same.some((r) => route.isBlackhole === true || isThere(r))) continue
-    const other = same[0]
-    if (route.via !== undefined) changes.push({ kind: 'route-replace', route })
-    else if (other === undefined) changes.push({ kind: 'route-add', route })
-    else conflicts.push({ wanted: route, found: other })
-  }
-  return { changes, conflicts }
-}
-
-/** Whether a prefix lies in another, as text. */
-function isWithin(inner: string, outer: string): boolean {
-  const [inner4, outer4] = [parsePrefix4(inner), parsePrefix4(outer)]
-  if (inner4 !== null && outer4 !== null) return contains4(outer4, inner4.addr)
-  const [inner6, outer6] = [parsePrefix6(inner), parsePrefix6(outer)]
-  return inner6 !== null && outer6 !== null && contains6(outer6, inner6.addr)
-}
-
-function isAs(wanted: LinkState, is: LinkState): boolean {
-  const isLinkLocalAs = wanted.hasLinkLocal === undefined || wanted.hasLinkLocal === is.hasLinkLocal
-  return is.mtu === wanted.mtu && is.isUp === wanted.isUp && isLinkLocalAs
-}
-
-/** A blackhole stands beside the route to the same destination that leads somewhere. */
-function routeKey({ destination, isBlackhole }: RouteState): string {
-  return isBlackhole === true ? `blackhole ${destination}` : destination
-}
-
-function addressKey(a: AddressState): string {
-  return `${a.device} ${a.address}`
 }

@@ -7,16 +7,16 @@ import {
   describeCounters,
   type CountersReport,
   type DataplaneOptions,
-} from '../dataplane/index.js'
+} from '../../dataplane/index.js'
+import type { ChosenInterface } from '../host/interface.js'
+import { desiredForTun, together, type HostState } from '../host/state.js'
+import type { LeaseSubnet } from '../lease.js'
+import type { NetworkConfig } from '../network-config.js'
+import { formatAddr4, formatAddr6 } from '../prefix.js'
+import type { TunnelStatus } from '../status.js'
 import type { Backend } from './backend.js'
 import { deviceFault, engineFault, isDeviceGone } from './device-faults.js'
-import type { ChosenInterface } from './host/interface.js'
-import { desiredForTun, together, type HostState } from './host/state.js'
-import type { LeaseSubnet } from './lease.js'
-import type { NetworkConfig } from './network-config.js'
 import { OpenTunnel } from './open-tunnel.js'
-import { formatAddr4, formatAddr6 } from './prefix.js'
-import type { TunnelStatus } from './status.js'
 
 /** What all tunnels have in common. */
 export type TunnelOptions = Pick<

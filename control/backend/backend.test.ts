@@ -2,10 +2,12 @@
  * What each backend opens and publishes for a configuration, and which options it refuses.
  */
 import t from 'tap'
-import { addressNeeds, createBackend } from './backend.js'
-import { parseNetworkConfig } from './network-config.js'
-import { formatLeaseAttrs, parseLeaseAttrs } from './lease-json.js'
-import { leaseOf } from './scripted-store.js'
+import { runCommand } from '../host/command.js'
+import { parsePrefix4 } from '../prefix.js'
+import { addressNeeds, createBackend, type PathEnd } from './backend.js'
+import { parseNetworkConfig } from '../network-config.js'
+import { formatLeaseAttrs, parseLeaseAttrs } from '../lease-json.js'
+import { leaseOf } from '../scripted-store.js'
 
 const EXTERNAL = {
   name: 'eth0',
@@ -31,10 +33,14 @@ const create = (
   network?: object,
   external: typeof EXTERNAL | typeof ONLY4 = ONLY4,
 ) =>
-  createBackend(configOf(options, network), external, async () => [
-    leaseOf('10.5.1.0-24', '198.51.100.2'),
-    leaseOf('10.5.2.0-24', '198.51.100.1', { attrs: parseLeaseAttrs(value) }),
-  ])
+  createBackend(configOf(options, network), external, {
+    readLeases: async () => [
+      leaseOf('10.5.1.0-24', '198.51.100.2'),
+      leaseOf('10.5.2.0-24', '198.51.100.1', { attrs: parseLeaseAttrs(value) }),
+    ],
+    whyNoVxlan: async () => null,
+    runCommand,
+  })
 
 const first = async (options: object) => (await create(options)).tunnels[0]
 
@@ -58,7 +64,7 @@ t.test('F44 vxlan: defaults and options', async (t) => {
 t.test('F48 vxlan: the MAC of the own lease is kept, and published as flannel does', async (t) => {
   const backend = await create({ Type: 'vxlan', VNI: 7 })
   t.equal(formatLeaseAttrs(backend.attrs), LEASE)
-  t.same(backend.tunnels[0].encap, {
+  t.same(backend.tunnels[0]!.encap, {
     kind: 'vxlan',
     vni: 7,
     mac: { high: 0xc6d2, low: 0x326f8f44 },
@@ -84,8 +90,7 @@ t.test('F44 vxlan: what is refused, and why', async (t) => {
     [{ GBP: true }, /Backend\.GBP is true, but packets have no kernel marks/],
     [{ Learning: true }, /Backend\.Learning is true, but peers are known from their leases/],
     [{ DirectRouting: 'yes' }, /Backend\.DirectRouting is "yes"; write true or false/],
-    [{ Dataplane: 'kernel' }, /Dataplane "kernel" is not built yet/],
-    [{ Dataplane: 'xdp' }, /Dataplane is "xdp"; write "user"/],
+    [{ Dataplane: 'xdp' }, /Dataplane is "xdp"; write "user", "kernel" or "auto"/],
     [{ GBP: 'true' }, /GBP is "true"; write true or false/],
     [{ VNI: '1' }, /VNI is "1"; write a number from 0 to 9999999/],
     [{ VNI: 16_777_215 }, /VNI is 16777215/],
@@ -189,7 +194,7 @@ t.test('F22 what a host with both families publishes', async (t) => {
     [undefined, false],
     [null, false],
   ] as const) {
-    t.equal(one.takesIpv6(attrs(data)), want, JSON.stringify(data))
+    t.equal(one!.takesIpv6(attrs(data)), want, JSON.stringify(data))
   }
 })
 
@@ -203,10 +208,133 @@ t.test('a VNI must fit the names of both devices', async (t) => {
 t.test('addresses that cannot be sent to', async (t) => {
   const [six] = (await create({ Type: 'udp', Underlay: 'ipv6' }, LEASE6, DUAL, EXTERNAL)).tunnels
   const reach = (publicIPv6: string | null) =>
-    six.reach({ publicIP: '192.0.2.1', publicIPv6, backendType: '' })
+    six!.reach({ publicIP: '192.0.2.1', publicIPv6, backendType: '' })
   t.same(reach('fd30::12'), { address: 'fd30::12', port: 8285 })
   t.match(reach(null), { fault: /no PublicIPv6/ })
   for (const text of ['::', '::1', 'fe80::1', 'ff02::1']) {
     t.match(reach(text), { fault: /cannot be sent to/ }, text)
   }
+})
+
+t.test('F43 vxlan by the kernel: its device, and what it is told of peers', async (t) => {
+  const backend = await create({ Type: 'vxlan', VNI: 7, Dataplane: 'kernel', Learning: true })
+  t.same(backend.tunnels, [])
+  t.equal(backend.mtu, 1450)
+  t.equal(formatLeaseAttrs(backend.attrs), LEASE)
+  const [path] = backend.kernel
+  const peer = parseLeaseAttrs(LEASE.replace('198.51.100.1', '198.51.100.2'))
+  const reach = path!.reach(peer)
+  t.match(reach, { address: '198.51.100.2' })
+  const state = path!.desired({ v4: parsePrefix4('10.5.2.0/24')!, v6: null }, [
+    { ...(reach as PathEnd), destination: '10.5.1.0/24', base: '10.5.1.0' },
+  ])
+  const mac = 'c6:d2:32:6f:8f:44'
+  const device = 'flannel.7'
+  t.same(state, {
+    links: [
+      {
+        name: device,
+        mtu: 1450,
+        isUp: true,
+        mac,
+        vxlan: {
+          vni: 7,
+          lower: 'eth0',
+          local: '172.30.0.11',
+          port: 8472,
+          learning: true,
+          gbp: false,
+        },
+      },
+    ],
+    addresses: [{ device, address: '10.5.2.0/32' }],
+    routes: [{ destination: '10.5.1.0/24', device, via: '10.5.1.0', isOnlink: true }],
+    neighbours: [{ device, address: '10.5.1.0', mac }],
+    forwarding: [{ device, mac, host: '198.51.100.2' }],
+    settings: [{ path: 'net/ipv6/conf/flannel.7/accept_ra', value: '0' }],
+    networks: [],
+  })
+  const dual = await create({ Type: 'vxlan', Dataplane: 'kernel' }, LEASE6, DUAL, EXTERNAL)
+  t.same(
+    dual.kernel.map(({ device: d }) => d),
+    [
+      { name: 'flannel.1', mtu: 1450 },
+      { name: 'flannel-v6.1', mtu: 1430 },
+    ],
+  )
+  t.equal(dual.mtu, 1430)
+})
+
+t.test('vxlan: who carries the packets', async (t) => {
+  const place = async (options: object, why: string | null) => {
+    const { tunnels, kernel, notes } = await createBackend(
+      configOf({ Type: 'vxlan', ...options }),
+      ONLY4,
+      { readLeases: async () => [], whyNoVxlan: async () => why, runCommand },
+    )
+    return { user: tunnels.length, kernel: kernel.length, notes }
+  }
+  t.same(await place({}, null), { user: 1, kernel: 0, notes: [] })
+  t.same(await place({ Dataplane: 'kernel' }, null), { user: 0, kernel: 1, notes: [] })
+  t.match(await place({ Dataplane: 'auto' }, null), { kernel: 1, notes: [/by the kernel/] })
+  t.match(await place({ Dataplane: 'auto' }, 'it cannot'), {
+    user: 1,
+    kernel: 0,
+    notes: ['vxlan in user space: it cannot'],
+  })
+  t.match(await place({ Dataplane: 'auto', Underlay: 'ipv4' }, null), {
+    user: 1,
+    notes: [/Underlay/],
+  })
+  await t.rejects(place({ Dataplane: 'kernel' }, 'it cannot'), {
+    code: 'HEDDLE_CONFIG',
+    message: /Dataplane is "kernel", but it cannot; write "user", or load the module/,
+  })
+  await t.rejects(place({ Dataplane: 'kernel', Underlay: 'ipv4' }, null), { message: /leave one/ })
+})
+
+t.test('F50 host-gw: routes through peers', async (t) => {
+  const own = { ...EXTERNAL, externalAddress: EXTERNAL.address }
+  const { kernel, attrs, mtu, tunnels } = await create({ Type: 'host-gw' }, LEASE, DUAL, own)
+  t.same([mtu, tunnels.length], [1500, 0])
+  t.equal(
+    formatLeaseAttrs(attrs),
+    '{"PublicIP":"172.30.0.11","PublicIPv6":"fd30::11","BackendType":"host-gw"}',
+  )
+  const [v4, v6] = kernel
+  const peer = { publicIP: '172.30.0.12', publicIPv6: 'fd30::12', backendType: 'host-gw' }
+  t.same(v4!.reach(peer), { address: '172.30.0.12' })
+  t.same(v6!.reach(peer), { address: 'fd30::12' })
+  t.match(v4!.reach({ ...peer, backendType: 'vxlan' }), { fault: /backend type is "vxlan"/ })
+  const subnet = { v4: parsePrefix4('10.5.2.0/24')!, v6: null }
+  const reached = { address: '172.30.0.12', destination: '10.5.1.0/24', base: '10.5.1.0' }
+  t.match(v4!.desired(subnet, [reached]), {
+    links: [],
+    routes: [{ destination: '10.5.1.0/24', device: 'eth0', via: '172.30.0.12' }],
+  })
+  await t.rejects(create({ Type: 'host-gw' }), {
+    code: 'HEDDLE_CONFIG',
+    message: /--public-ip 198\.51\.100\.1 is not the address 172\.30\.0\.11 of eth0/,
+  })
+})
+
+t.test('F54 alloc: a lease and nothing else', async (t) => {
+  const backend = await create({ Type: 'alloc' })
+  t.match(backend, { mtu: 1500, tunnels: [], kernel: [], hooks: null })
+  t.equal(formatLeaseAttrs(backend.attrs), '{"PublicIP":"198.51.100.1","PublicIPv6":null}')
+})
+
+t.test('F55 extension: what is published, and options that are none', async (t) => {
+  const published = async (options: object) =>
+    formatLeaseAttrs((await create({ Type: 'extension', ...options })).attrs)
+  t.equal(
+    await published({}),
+    '{"PublicIP":"198.51.100.1","PublicIPv6":null,"BackendType":"extension"}',
+  )
+  t.match(await published({ PreStartupCommand: 'echo  key 1 ' }), /"BackendData":"key 1"}$/)
+  await t.rejects(published({ PreStartupCommand: 'false' }), { code: 'HEDDLE_COMMAND' })
+  await t.rejects(published({ SubnetAddCommand: ['true'] }), {
+    code: 'HEDDLE_CONFIG',
+    message: /SubnetAddCommand is \["true"\]; write a command as a string/,
+  })
 })

@@ -1,7 +1,7 @@
 /**
  * A tunnel with the dataplane that runs it, which is another one once its device was made anew.
  */
-import type { Dataplane } from '../dataplane/index.js'
+import type { Dataplane } from '../../dataplane/index.js'
 import type { Tunnel } from './backend.js'
 
 export class OpenTunnel {

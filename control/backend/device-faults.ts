@@ -1,7 +1,7 @@
 /**
  * What the kernel says about devices and sockets, in words that name the thing and the remedy.
  */
-import { describeError, HeddleError } from './errors.js'
+import { describeError, HeddleError } from '../errors.js'
 
 /** Whether an engine ended because somebody has deleted its TUN device (drivers/net/tun.c). */
 export function isDeviceGone(error: Error): boolean {

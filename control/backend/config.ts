@@ -1,16 +1,16 @@
 /**
  * The Backend object of the network configuration, per backend type.
  */
-import { VXLAN_OVERHEAD, VXLAN_PORT, VXLAN_VNI } from '../dataplane/index.js'
-import { HeddleError } from './errors.js'
-import { quoteValue } from './json-object.js'
-import type { NetworkConfig } from './network-config.js'
+import { VXLAN_OVERHEAD, VXLAN_PORT, VXLAN_VNI } from '../../dataplane/index.js'
+import { HeddleError } from '../errors.js'
+import { quoteValue } from '../json-object.js'
+import type { NetworkConfig } from '../network-config.js'
 
 /** Port of flannel's `udp` backend, on both ends. */
 export const UDP_PORT = 8285
 
 /** Backend types that this build can run. */
-export const BACKENDS = ['udp', 'vxlan'] as const
+export const BACKENDS = ['udp', 'vxlan', 'host-gw', 'alloc', 'extension'] as const
 
 export type BackendType = (typeof BACKENDS)[number]
 
@@ -62,7 +62,15 @@ export interface VxlanConfig {
   readonly mtu: number | null
   /** Whether peers on the same network are reached past the tunnel. */
   readonly directRouting: boolean
+  /** Where frames are made; `auto` = in the kernel if it can. */
+  readonly dataplane: Dataplane
+  /** Options of the kernel's device. */
+  readonly gbp: boolean
+  readonly learning: boolean
 }
+
+const DATAPLANES = ['user', 'kernel', 'auto'] as const
+export type Dataplane = (typeof DATAPLANES)[number]
 
 /** The longest VNIs whose device names, `flannel.<VNI>` and `flannel-v6.<VNI>`, have the 15 bytes that the kernel allows. */
 const MAX_NAMED_VNI = 9_999_999
@@ -75,17 +83,14 @@ const MIN_MTU = VXLAN_OVERHEAD[4] + 68
  * @throws HeddleError HEDDLE_CONFIG
  */
 export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
-  for (const [name, why] of UNSUPPORTED) {
-    if (isSet(config, name)) {
-      throw invalid(`Backend.${name} is true, but ${why}; leave it out`, false)
+  const dataplane = parseDataplane(config)
+  for (const [name, why] of KERNELS) {
+    if (isSet(config, name) && dataplane !== 'kernel') {
+      throw invalid(
+        `Backend.${name} is true, but ${why}; leave it out, or write "Dataplane": "kernel"`,
+        false,
+      )
     }
-  }
-  const dataplane = config.backend.options.get('dataplane') ?? 'user'
-  if (dataplane === 'kernel') {
-    throw invalid('Backend.Dataplane "kernel" is not built yet; leave it out', false)
-  }
-  if (dataplane !== 'user') {
-    throw invalid(`Backend.Dataplane is ${quoteValue(dataplane)}; write "user" or leave it out`)
   }
   const port = numberOf(config, 'Port', 0, 65535) ?? 0
   const hasDevice6 = config.ipv6 !== null && parseUnderlay(config) === null
@@ -94,11 +99,46 @@ export function parseVxlanBackend(config: NetworkConfig): VxlanConfig {
     port: port === 0 ? VXLAN_PORT : port,
     mtu: numberOf(config, 'MTU', MIN_MTU, 65535),
     directRouting: isSet(config, 'DirectRouting'),
+    dataplane,
+    gbp: isSet(config, 'GBP'),
+    learning: isSet(config, 'Learning'),
   }
 }
 
-/** Switches of `vxlan` that cannot be on, and the reason. */
-const UNSUPPORTED = [
+function parseDataplane(config: NetworkConfig): Dataplane {
+  const value = config.backend.options.get('dataplane') ?? 'user'
+  const known = DATAPLANES.find((name) => name === value)
+  if (known !== undefined) return known
+  throw invalid(
+    `Backend.Dataplane is ${quoteValue(value)}; write "user", "kernel" or "auto", or leave it out`,
+  )
+}
+
+/** Commands of the `extension` backend; null = not given. */
+export interface ExtensionConfig {
+  readonly preStartup: string | null
+  readonly postStartup: string | null
+  readonly subnetAdd: string | null
+  readonly subnetRemove: string | null
+}
+
+/** @throws HeddleError HEDDLE_CONFIG */
+export function parseExtensionBackend(config: NetworkConfig): ExtensionConfig {
+  const commandOf = (name: string): string | null => {
+    const value = config.backend.options.get(name.toLowerCase()) ?? ''
+    if (typeof value === 'string') return value.trim() === '' ? null : value
+    throw invalid(`Backend.${name} is ${quoteValue(value)}; write a command as a string`)
+  }
+  return {
+    preStartup: commandOf('PreStartupCommand'),
+    postStartup: commandOf('PostStartupCommand'),
+    subnetAdd: commandOf('SubnetAddCommand'),
+    subnetRemove: commandOf('SubnetRemoveCommand'),
+  }
+}
+
+/** Switches of `vxlan` that only the kernel's device has, and the reason. */
+const KERNELS = [
   ['GBP', 'packets have no kernel marks in user space, from which group policies are made'],
   ['Learning', 'peers are known from their leases and never learned from packets'],
 ] as const

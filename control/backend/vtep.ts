@@ -3,9 +3,10 @@
  * Readers use the MAC address alone, since daemons before 0.14 wrote no VNI (flannel behaviour,
  * backend/vxlan).
  */
-import { isStation, parseMac, type Mac } from '../dataplane/index.js'
-import { fieldsOf } from './json-object.js'
-import { isSameHost, type Lease, type LeaseAttrs } from './lease.js'
+import { isStation, parseMac, type Mac } from '../../dataplane/index.js'
+import { fieldsOf } from '../json-object.js'
+import { isSameHost, type Lease, type LeaseAttrs } from '../lease.js'
+import { wrongType } from './reach.js'
 
 /** BackendType of `vxlan` leases. */
 export const VXLAN_TYPE = 'vxlan'
@@ -18,10 +19,8 @@ export function vtepOf(
   attrs: LeaseAttrs,
   family: 4 | 6,
 ): { readonly mac: Mac } | { readonly fault: string } {
-  if (attrs.backendType !== VXLAN_TYPE) {
-    const type = attrs.backendType === '' ? 'none, as of udp' : JSON.stringify(attrs.backendType)
-    return { fault: `its backend type is ${type}, not "${VXLAN_TYPE}"` }
-  }
+  const fault = wrongType(attrs, VXLAN_TYPE)
+  if (fault !== null) return fault
   const [data, name] =
     family === 4 ? [attrs.backendData, 'BackendData'] : [attrs.backendV6Data, 'BackendV6Data']
   const text = fieldsOf(data)?.get('vtepmac')

@@ -3,30 +3,32 @@
  * and holds the port. Where it is the one that this host's lease speaks of, it is removed, and its MAC
  * address, which peers know, goes on as ours. Whatever else stands there stays, and is named.
  */
-import { formatMac } from '../dataplane/index.js'
-import type { Tunnel } from './backend.js'
-import { HeddleError } from './errors.js'
-import { readLinks, removeLink, type LinkInfo } from './host/apply.js'
-import type { Logger } from './log.js'
+import { formatMac } from '../../dataplane/index.js'
+import type { Backend, Tunnel } from './backend.js'
+import { HeddleError } from '../errors.js'
+import { removeLink } from '../host/apply.js'
+import { readLinks, type LinkInfo } from '../host/read.js'
+import type { Logger } from '../log.js'
 
 /**
- * Makes room for the devices of a backend's tunnels.
+ * Makes room for the devices of a backend: TUN devices of its tunnels, or those of the kernel.
  * @throws HEDDLE_BUSY when a device of somebody else is in the way, HEDDLE_APPLY when the kernel refuses
  */
-export async function takeOver(tunnels: readonly Tunnel[], log: Logger): Promise<void> {
-  if (tunnels.every(({ encap }) => encap.kind !== 'vxlan')) return
+export async function takeOver({ tunnels, kernel }: Backend, log: Logger): Promise<void> {
+  const devices = kernel.flatMap(({ device }) => (device === null ? [] : [device.name]))
+  if (devices.length === 0 && tunnels.every(({ encap }) => encap.kind !== 'vxlan')) return
   const links = await readLinks()
+  for (const name of devices) {
+    const link = links.find(({ ifname }) => ifname === name)
+    const kind = link === undefined ? 'vxlan' : kindOf(link)
+    if (kind !== 'vxlan') throw isInTheWay(name, `it is a ${kind} device`)
+  }
   for (const tunnel of tunnels) {
     const { device } = tunnel
     const link = links.find(({ ifname }) => ifname === device)
     if (link !== undefined && kindOf(link) !== 'tun') {
       const why = whyNotOurs(link, tunnel)
-      if (why !== null) {
-        throw new HeddleError(
-          'HEDDLE_BUSY',
-          `${device} is there already, and ${why}; if nothing needs it, remove it: ip link del ${device}`,
-        )
-      }
+      if (why !== null) throw isInTheWay(device, why)
       await removeLink(device)
       log.info(
         `took over from the kernel's VXLAN device ${device}, which is removed; its MAC address stays`,
@@ -34,6 +36,13 @@ export async function takeOver(tunnels: readonly Tunnel[], log: Logger): Promise
     }
     refuseHolder(links, tunnel)
   }
+}
+
+function isInTheWay(device: string, why: string): HeddleError {
+  return new HeddleError(
+    'HEDDLE_BUSY',
+    `${device} is there already, and ${why}; if nothing needs it, remove it: ip link del ${device}`,
+  )
 }
 
 /** Why a device that has our name is not the one of this host's lease; null = it is. */

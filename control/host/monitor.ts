@@ -1,0 +1,62 @@
+/**
+ * What the kernel says of changes while they happen, as `ip monitor` tells: whoever takes away what is ours is
+ * answered at once, and not only at the next look.
+ */
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { sleep } from '../store/abort.js'
+import type { HostState } from './state.js'
+
+/** Pause before the program is started again if it ends. */
+const RESTART_MS = 30_000
+/** Changes seldom come alone. */
+const GATHER_MS = 100
+
+/** A neighbour's line, or one of a forwarding entry, ends in what is known of it. */
+const IS_NEIGHBOUR = /\b(REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE|PERMANENT|NOARP)\b/
+
+/** Whether a line of `ip -o monitor` tells of something that should be as `wanted` says. */
+export function isAbout(line: string, { links, routes }: HostState): boolean {
+  const device = /(?:^(?:Deleted )?\d+: | dev )([^\s:@]+)/.exec(line)?.[1]
+  if (device === undefined) return false
+  if (links.some(({ name }) => name === device)) return true
+  // Neighbours on the underlay come and go; routes by it, and itself, are of interest.
+  return !IS_NEIGHBOUR.test(line) && routes.some((route) => route.device === device)
+}
+
+/**
+ * Watches until the signal fires. Without the program there is nothing to see, and the look every few seconds
+ * has to do.
+ * @param wanted    what should be there as of now
+ * @param onChange  told after changes, those of our own making too
+ */
+export async function monitor(
+  wanted: () => HostState,
+  onChange: () => void,
+  signal: AbortSignal,
+): Promise<void> {
+  let isGathering = false
+  const gather = (): void => {
+    isGathering = true
+    setTimeout(() => {
+      isGathering = false
+      onChange()
+    }, GATHER_MS).unref()
+  }
+  while (!signal.aborted) {
+    const args = ['-o', 'monitor', 'link', 'address', 'route', 'neigh']
+    const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'ignore'], signal })
+    const ended = new Promise<void>((resolve) => {
+      const end = (): void => {
+        resolve()
+      }
+      child.once('error', end)
+      child.once('close', end)
+    })
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      if (!isGathering && isAbout(line, wanted())) gather()
+    })
+    await ended
+    await sleep(RESTART_MS, signal).catch(() => undefined)
+  }
+}
