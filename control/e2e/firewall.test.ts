@@ -14,6 +14,7 @@ import { createOverlay, NETWORK, skip, until } from './overlay.js'
 t.setTimeout(120_000)
 
 const OUTSIDE = '172.30.0.254'
+const OUTSIDE6 = 'fd30::fe'
 const FORWARD = '-m comment --comment "flanneld forward"'
 const HIDE = 'mount -t tmpfs tmpfs /proc/sys/net/bridge && exec "$@"'
 
@@ -166,11 +167,32 @@ t.test('both families', { skip: skip || skipIptables }, async (t) => {
     t.ok(stdout.includes(`-A FLANNEL-POSTRTG -s ${v4} -d ${NETWORK} ${masq} -j RETURN\n`))
   })
 
+  await t.test('F57 with IPv6: a pod that goes outside has the address of its host', async (t) => {
+    const pod = await overlay.addPod(h1)
+    const capture = await overlay.lab.switch.capture('br0', 'icmp6 and ip6[40] == 128')
+    t.equal((await pod.run('ping', ['-c3', '-i0.2', '-W2', OUTSIDE6])).code, 0)
+    await capture.waitForPackets(3)
+    const { packets } = await capture.stop()
+    // Behind Ethernet (14) the source is at byte 8 of the IPv6 header (RFC 8200 §3).
+    const sources = packets.map(({ bytes }) => Buffer.from(bytes.subarray(22, 38)).toString('hex'))
+    t.same(sources, Array<string>(3).fill('fd300000000000000000000000000011'))
+  })
+
   await t.test('F63 a blackhole of each family', async (t) => {
     const list = async (family: string) =>
       (await h1.run('ip', [family, 'route', 'show', 'type', 'blackhole'])).stdout
     t.match(await list('-4'), `blackhole ${v4} proto 72 metric 4294967295`)
     t.match(await list('-6'), `blackhole ${v6} dev lo proto 72 metric 4294967295`)
+  })
+
+  await t.test('F60 a network that has no IPv6 any more: its rules are gone', async (t) => {
+    await overlay.daemon(h1).stop()
+    await overlay.configure({ Network: NETWORK, EnableNFTables: false, Backend: { Type: 'udp' } })
+    await overlay.start(h1, ['--ip-masq'])
+    await overlay.ready(h1, 0)
+    const rules = await iptablesRules(h1)
+    t.notMatch(rules.join('\n'), /fd05/)
+    t.equal(rules.length, 12, 'those of IPv4')
   })
 })
 

@@ -198,20 +198,32 @@ export class Firewall {
     this.log.verbose(1, `applied ${JSON.stringify(lines)}`)
   }
 
-  /** Removes our rules of the other mode, and those of a purpose that is not wanted. */
+  /**
+   * Removes our rules of the other mode, of a purpose that is not wanted, and of a family that the network
+   * has no more.
+   */
   private async removeUnwanted(): Promise<void> {
-    const unwanted = PURPOSES.filter((purpose) => this.usesNftables || !this.isWanted(purpose))
-    const steps = FAMILIES.flatMap((family) => [
-      () => (this.usesNftables ? this.addOtherTable(family) : this.removeNftables(family)),
-      ...unwanted.map((purpose) => () => this.removeIptables(family, purpose)),
-    ])
+    const steps = FAMILIES.flatMap((family) => {
+      const isUsed = !this.usesNftables && this.isCarried(family)
+      const unwanted = PURPOSES.filter((purpose) => !(isUsed && this.isWanted(purpose)))
+      const ours = this.prefixes.filter((prefix) => prefix.includes(':') === (family === 6))
+      return [
+        () => (this.usesNftables ? this.addOtherTable(family) : this.removeNftables(family)),
+        ...(ours.length === 0 ? [] : unwanted).map((purpose) => {
+          return () => this.removeIptables(family, purpose)
+        }),
+      ]
+    })
     await Promise.all(steps.map((step) => this.attempt(step)))
+  }
+
+  private isCarried(family: Family): boolean {
+    return this.carried.some((carried) => carried.family === family)
   }
 
   /** Flannel makes the tables of both families, whether the network has both or not. */
   private async addOtherTable(family: Family): Promise<void> {
-    if (this.carried.some((carried) => carried.family === family)) return
-    await this.applyNftables(family, PUT_IN_PLACE)
+    if (!this.isCarried(family)) await this.applyNftables(family, PUT_IN_PLACE)
   }
 
   private async removeNftables(family: Family): Promise<void> {
