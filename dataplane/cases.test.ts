@@ -5,13 +5,16 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import ipaddr from 'ipaddr.js'
 import t from 'tap'
 import { parseAddress4 } from './address.js'
 import { Counters, COUNTERS_BYTES, describeCounters, DIRECTIONS } from './counters.js'
-import { flannelUdp, UDP_PORT } from './encap/flannel-udp.js'
+import { createEncap, type EncapChoice } from './encap/choice.js'
+import { UDP_PORT } from './encap/flannel-udp.js'
+import { VXLAN_PORT } from './encap/vxlan.js'
 import { NO_INGRESS_CHECK } from './ingress-check.js'
 import { createEngineArena, Engine } from './engine.js'
-import { createFib } from './fib/lpm-writer.js'
+import { createFib, type LpmWriter } from './fib/lpm-writer.js'
 import { attachFibReader } from './fib/lpm.js'
 import { createHopTable } from './fib/nexthop.js'
 import { CaptureInside, CaptureOutside, type Frames } from './io/capture-device.js'
@@ -20,6 +23,7 @@ import { describeEndpoint } from './io/endpoint.js'
 import { MemoryRaw } from './io/memory.js'
 import { loadPcap } from './io/pcap.js'
 import { LINKTYPE_RAW } from './io/pcap-format.js'
+import { parseMac } from './mac.js'
 import { NO_OFFLOAD } from './offload/offload.js'
 import { createPlainSums } from './offload/sums.js'
 
@@ -33,9 +37,13 @@ function repoRoot(): string {
   return folder
 }
 
+/** As `heddle replay --config` reads it; a host with a MAC address has the `vxlan` backend. */
 interface Config {
   readonly subnet: string
+  readonly ipv6Subnet?: string
   readonly mtu?: number
+  readonly vni?: number
+  readonly mac?: string
   readonly routes: Readonly<Record<string, string>>
 }
 
@@ -63,23 +71,35 @@ async function framesOf(path: string): Promise<Frames> {
   return { linkType: header.linkType, records }
 }
 
-function splitPrefix(text: string): { addr: number; len: number } {
-  const [address = '', len] = text.split('/')
-  return { addr: parseAddress4(address)!, len: Number(len) }
+/** Enters a prefix of either family. */
+function insert(writer: LpmWriter, prefix: string, hop: number): void {
+  const [address = '', len] = prefix.split('/')
+  const v4 = parseAddress4(address)
+  if (v4 !== null) writer.insert4(v4, Number(len), hop)
+  else writer.insert6(new Uint8Array(ipaddr.parse(address).toByteArray()), Number(len), hop)
 }
 
 /** Runs a case to its end. */
 async function run(folder: string): Promise<Output> {
   const config = readJson(join(folder, 'config.json')) as Config
   const mtu = config.mtu ?? DEFAULT_MTU
+  const choice: EncapChoice =
+    config.mac === undefined
+      ? { kind: 'udp' }
+      : { kind: 'vxlan', vni: config.vni ?? 1, mac: parseMac(config.mac)! }
+  const port = choice.kind === 'udp' ? UDP_PORT : VXLAN_PORT
   const fib = createFib({ readers: 1 })
-  const subnet = splitPrefix(config.subnet)
-  fib.writer.insert4(subnet.addr, subnet.len, fib.hops.addLocal())
-  for (const [prefix, host] of Object.entries(config.routes)) {
-    const { addr, len } = splitPrefix(prefix)
-    fib.writer.insert4(addr, len, fib.hops.addPeer(parseAddress4(host)!, UDP_PORT))
+  const local = fib.hops.addLocal()
+  insert(fib.writer, config.subnet, local)
+  if (config.ipv6Subnet !== undefined) insert(fib.writer, config.ipv6Subnet, local)
+  for (const [prefix, text] of Object.entries(config.routes)) {
+    const [host = '', mac = ''] = text.split(',')
+    const hop = fib.hops.addPeer(parseAddress4(host)!, port, parseMac(mac) ?? undefined)
+    insert(fib.writer, prefix, hop)
   }
-  const arena = createEngineArena(mtu, flannelUdp, NO_OFFLOAD)
+  const hops = createHopTable(fib.shared)
+  const encap = createEncap(choice, hops)
+  const arena = createEngineArena(mtu, encap, NO_OFFLOAD)
   const tun: string[] = []
   const udp: string[] = []
   const raw = new MemoryRaw(arena)
@@ -92,22 +112,23 @@ async function run(folder: string): Promise<Output> {
     outside: new CaptureOutside(
       arena,
       await framesOf(join(folder, 'udp-in.pcap')),
-      UDP_PORT,
+      port,
       ({ bytes, to }) => {
         udp.push(`${describeEndpoint(to)} ${hexOf(bytes)}`)
       },
     ),
     icmp: raw,
     fib: attachFibReader(fib.shared, 0),
-    hops: createHopTable(fib.shared),
-    encap: flannelUdp,
-    hasIpv6: false,
+    hops,
+    encap,
+    ...(choice.kind === 'vxlan' ? { vtep: { ...choice, port } } : {}),
+    hasIpv6: config.ipv6Subnet !== undefined,
     ingressCheck: NO_INGRESS_CHECK,
     offload: NO_OFFLOAD,
     sums: createPlainSums(),
     counters,
     mtu,
-    localAddress: subnet.addr,
+    localAddress: parseAddress4(config.subnet.replace(/\/.*/, '')),
     now: () => 0,
   })
   while (engine.breath() > 0);
@@ -152,7 +173,7 @@ const folders = readdirSync(CASES, { withFileTypes: true })
   .map((entry) => entry.name)
   .sort()
 
-t.ok(folders.length >= 4, `${folders.length} cases`)
+t.ok(folders.length >= 7, `${folders.length} cases`)
 for (const name of folders) {
   t.test(name, async (t) => {
     const folder = join(CASES, name)
