@@ -5,6 +5,7 @@ import t from 'tap'
 import type { LeaseChanges } from './lease-watcher.js'
 import type { RoutePrefix } from '../dataplane/index.js'
 import { createBackend } from './backend/backend.js'
+import type { Hooks } from './backend/extension.js'
 import { parseNetworkConfig } from './network-config.js'
 import { Peers, type PeerTunnel } from './peers.js'
 import { formatPrefix4, formatPrefix6 } from './prefix.js'
@@ -220,4 +221,54 @@ t.test('leases of IPv6 alone are peers in networks of IPv6 alone, and nowhere el
   const { peers, calls } = create({ ...both, ipv4: false }, parseSubnetKey(only6)!)
   peers.apply(changes({ added: [six] }))
   t.same(calls, ['set fd05:0:0:1::/64 192.0.2.1:8285'])
+})
+
+t.test('the kernel and the hooks are told of the same peers, in their order', async (t) => {
+  const { log } = recordedLog()
+  const config = parseNetworkConfig('{"Network":"10.5.0.0/16","Backend":{"Type":"host-gw"}}')
+  const { kernel } = await createBackend(config, external, FACTS)
+  const told: string[] = []
+  const hooks: Hooks = {
+    path: kernel[0]!,
+    leased: async () => undefined,
+    added: async (lease) => void told.push(`added ${lease.attrs.publicIP}`),
+    removed: async (lease) => void told.push(`removed ${lease.attrs.publicIP}`),
+  }
+  const peers = new Peers({ tunnels: [], kernel, hooks }, OWN, log)
+  const of = (key: string, publicIP: string, backendType = 'host-gw') =>
+    leaseOf(key, publicIP, { attrs: { publicIP, publicIPv6: null, backendType } })
+  const [a, b] = [of('10.5.1.0-24', '192.0.2.1'), of('10.5.2.0-24', '192.0.2.2')]
+  peers.apply(changes({ added: [a, b, of('10.5.3.0-24', '192.0.2.3', 'vxlan')] }))
+  t.same(peers.reached(kernel), [
+    { address: '192.0.2.1', destination: '10.5.1.0/24', base: '10.5.1.0' },
+    { address: '192.0.2.2', destination: '10.5.2.0/24', base: '10.5.2.0' },
+  ])
+  const moved = of('10.5.1.0-24', '192.0.2.9')
+  const alien = of('10.5.2.0-24', '192.0.2.2', 'vxlan')
+  peers.apply(
+    changes({
+      changed: [
+        { before: a, after: moved },
+        { before: b, after: alien },
+      ],
+    }),
+  )
+  peers.apply(changes({ removed: [moved, alien] }))
+  t.same(peers.reached(kernel), [])
+  t.same(told, [
+    'added 192.0.2.1',
+    'added 192.0.2.2',
+    'added 192.0.2.9',
+    'removed 192.0.2.2',
+    'removed 192.0.2.9',
+  ])
+})
+
+t.test('with alloc, which has no paths, peers are known all the same', async (t) => {
+  const { log, lines } = recordedLog()
+  const peers = new Peers({ tunnels: [], kernel: [], hooks: null }, OWN, log)
+  peers.apply(changes({ added: [A] }))
+  t.equal(peers.describe().length, 1)
+  peers.apply(changes({ removed: [A] }))
+  t.same(lines, ['I Subnet added: 10.5.1.0/24 via 192.0.2.1', 'I Subnet removed: 10.5.1.0/24'])
 })

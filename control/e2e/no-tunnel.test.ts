@@ -1,5 +1,5 @@
 /**
- * @serial Backends without a tunnel: `host-gw` (routes through peers), `alloc` (a lease alone) and `extension`
+ * @parallel Backends without a tunnel: `host-gw` (routes through peers), `alloc` (a lease alone) and `extension`
  * (commands of the operator's own).
  */
 import { readFileSync, writeFileSync } from 'node:fs'

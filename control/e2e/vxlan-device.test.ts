@@ -1,5 +1,5 @@
 /**
- * @serial `vxlan` by devices of the kernel (`"Dataplane":"kernel"`): what the kernel holds is what flannel would
+ * @parallel `vxlan` by devices of the kernel (`"Dataplane":"kernel"`): what the kernel holds is what flannel would
  * have told it, whatever is taken away comes back, and both dataplanes talk to each other.
  */
 import t from 'tap'
