@@ -18,7 +18,7 @@ import { whyNoVxlan } from './host/apply.js'
 import { runCommand } from './host/command.js'
 import { demandBridgeNetfilter } from './host/firewall.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
-import { readAddresses, readRoutes } from './host/read.js'
+import { readAddresses, readRoutes, readWay } from './host/read.js'
 import { KernelState, networksOf } from './kernel-state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
@@ -47,6 +47,10 @@ export interface AgentOptions {
   readonly store: SubnetStore
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
+  /** Values of --iface-regex, in order. */
+  readonly ifaceRegexes: readonly string[]
+  /** Value of --iface-can-reach, null = not given. */
+  readonly ifaceCanReach: string | null
   /** Value of --public-ip, null = not given. */
   readonly publicIP: string | null
   /** Value of --public-ipv6, null = not given. */
@@ -234,8 +238,11 @@ export class Agent {
       readRoutes(4),
       needs.ipv6 === 'unused' ? [] : readRoutes(6),
     ])
-    const { ifaces, publicIP, publicIPv6, log } = this.options
-    const request = { interfaces, routes, routes6, needs, ifaces, publicIP, publicIPv6 }
+    const { ifaces, ifaceRegexes: regexes, ifaceCanReach: to, log } = this.options
+    const { publicIP, publicIPv6 } = this.options
+    const canReach = to === null ? null : { address: to, way: await readWay(to) }
+    const addresses = { publicIP, publicIPv6 }
+    const request = { interfaces, routes, routes6, needs, ifaces, regexes, canReach, ...addresses }
     const chosen = chooseInterface(request)
     for (const note of chosen.notes) log.info(note)
     return chosen

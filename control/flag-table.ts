@@ -17,6 +17,8 @@ export interface Flag extends FlagSpec {
   readonly origin: 'flannel' | 'heddle'
   /** Values that ask for nothing; any other explicit value is refused. Absent = built. */
   readonly unbuiltUnless?: readonly FlagValue[]
+  /** Taken for flannel's sake, and why it does nothing; a value is one warning. */
+  readonly withoutEffect?: string
   /** Never printed with its value. */
   readonly isSecret?: boolean
   /** Left out of `--help`: for tests. */
@@ -72,6 +74,13 @@ export const FLAGS: readonly Flag[] = [
     'interface of the underlay, by name or address; may be repeated, the first that fits is taken',
   ),
   flannel(
+    'iface-regex',
+    'strings',
+    [],
+    'interface whose address, else whose name matches; tried after all of --iface; may be repeated',
+  ),
+  flannel('iface-can-reach', 'string', '', 'interface that routes to this address; tried last'),
+  flannel(
     'public-ip',
     'string',
     '',
@@ -115,8 +124,6 @@ export const FLAGS: readonly Flag[] = [
   flannel('version', 'bool', false, 'print the version on stderr and exit'),
   flannel('v', 'int', 0, 'verbosity of the log'),
 
-  unbuilt('iface-regex', 'strings', [], 'interface whose address or name matches'),
-  unbuilt('iface-can-reach', 'string', '', 'interface that routes to this address'),
   unbuilt('kube-subnet-mgr', 'bool', false, 'take leases from Kubernetes'),
   unbuilt('kube-api-url', 'string', '', 'address of the Kubernetes API'),
   unbuilt('kubeconfig-file', 'string', '', 'credentials for the Kubernetes API'),
@@ -139,8 +146,12 @@ export const FLAGS: readonly Flag[] = [
     'set the node condition NetworkUnavailable with Kubernetes',
     [true, false],
   ),
-  unbuilt('vmodule', 'string', '', 'verbosity by file'),
-  unbuilt('log_backtrace_at', 'string', '', 'print a stack at this file:line', ['', ':0']),
+  flannel('vmodule', 'string', '', 'taken and ignored: flannel’s verbosity by file', {
+    withoutEffect: 'names files of flannel; the log has one verbosity, --v',
+  }),
+  flannel('log_backtrace_at', 'string', '', 'taken and ignored: flannel’s stack at a file:line', {
+    withoutEffect: 'names a line of flannel; what is a fault of ours is logged with its stack',
+  }),
 
   own(
     'store',

@@ -80,6 +80,8 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
     const agent = new Agent({
       store,
       ifaces: options.ifaces,
+      ifaceRegexes: options.ifaceRegexes,
+      ifaceCanReach: options.ifaceCanReach,
       publicIP: options.publicIP,
       publicIPv6: options.publicIPv6,
       subnetFile: options.subnetFile,

@@ -18,6 +18,8 @@ const DEFAULTS = {
     password: null,
   },
   ifaces: [],
+  ifaceRegexes: [],
+  ifaceCanReach: null,
   publicIP: null,
   publicIPv6: null,
   subnetFile: '/run/flannel/subnet.env',
@@ -54,6 +56,8 @@ const BUILT: readonly [string, string, object][] = [
   ['etcd-username', 'u', { etcd: { username: 'u' } }],
   ['etcd-password', 'p', { etcd: { password: 'p' } }],
   ['iface', 'eth0', { ifaces: ['eth0'] }],
+  ['iface-regex', '^eth.*', { ifaceRegexes: ['^eth.*'] }],
+  ['iface-can-reach', '192.0.2.1', { ifaceCanReach: '192.0.2.1' }],
   ['public-ip', '192.0.2.1', { publicIP: '192.0.2.1' }],
   ['public-ipv6', 'fd00::1', { publicIPv6: 'fd00::1' }],
   ['subnet-file', '/tmp/s.env', { subnetFile: '/tmp/s.env' }],
@@ -126,6 +130,16 @@ t.test('the table holds all of flannel with its defaults', (t) => {
   t.end()
 })
 
+t.test('flags of klog are taken, and named as without effect', (t) => {
+  const { warnings } = parseOptions(['--vmodule=x=1'], { FLANNELD_LOG_BACKTRACE_AT: 'x.go:1' })
+  t.match(warnings, [
+    /^ignoring --vmodule=x=1: it names files of flannel/,
+    /^ignoring FLANNELD_LOG_BACKTRACE_AT=x\.go:1: it names a line of flannel/,
+  ])
+  t.same(parseOptions(['--vmodule=', '-log_backtrace_at', ''], {}).warnings, [])
+  t.end()
+})
+
 t.test('defaults', (t) => {
   const { options, action, warnings } = parseOptions([], {})
   t.strictSame(options, DEFAULTS)
@@ -194,15 +208,11 @@ t.test('help and version', (t) => {
 
 /** Of each unbuilt flag: a value that asks for it, and values that ask for nothing. */
 const UNBUILT: readonly [string, string, string[]][] = [
-  ['iface-regex', 'eth.*', ['']],
-  ['iface-can-reach', '192.0.2.1', ['']],
   ['kube-subnet-mgr', 'true', ['false']],
   ['kube-api-url', 'https://k', ['']],
   ['kubeconfig-file', '/k', ['']],
   ['kube-annotation-prefix', 'org.com', ['flannel.alpha.coreos.com']],
   ['net-config-path', '/n', ['/etc/kube-flannel/net-conf.json']],
-  ['vmodule', 'x=1', ['']],
-  ['log_backtrace_at', 'x.go:1', ['', ':0']],
 ]
 
 t.test('what is not built is refused when it is asked for', (t) => {
@@ -294,7 +304,7 @@ t.test('usage tells every flag that is not hidden', (t) => {
     if (flag.isHidden !== true && value !== '') t.ok(text.includes(value), `${flag.name} default`)
   }
   t.match(text, /Heddle's own:\n {2}--store string/)
-  t.match(text, /not built yet.*:\n {2}--iface-regex value/)
+  t.match(text, /not built yet.*:\n {2}--kube-subnet-mgr/)
   t.end()
 })
 

@@ -43,6 +43,10 @@ export interface Options {
   readonly etcd: EtcdOptions
   /** Values of --iface in order. */
   readonly ifaces: readonly string[]
+  /** Values of --iface-regex in order. */
+  readonly ifaceRegexes: readonly string[]
+  /** Address of either family, null = not given. */
+  readonly ifaceCanReach: string | null
   /** Dotted quad, null = not given. */
   readonly publicIP: string | null
   /** IPv6 address, null = not given. */
@@ -104,7 +108,12 @@ export function parseOptions(
       if (value === null) warnings.push(`ignoring ${variable}="${text}": ${NEEDS[flag.type]}`)
       else values.set(flag.name, value)
     }
-    refuseUnbuilt(flag, values.get(flag.name), fromCommandLine ? `--${flag.name}` : variable)
+    const source = fromCommandLine ? `--${flag.name}` : variable
+    const value = values.get(flag.name)
+    refuseUnbuilt(flag, value, source)
+    if (flag.withoutEffect !== undefined && value !== undefined && value !== flag.byDefault) {
+      warnings.push(`ignoring ${source}=${String(value)}: it ${flag.withoutEffect}`)
+    }
   }
   return { ...resolve(values), action, warnings }
 }
@@ -147,6 +156,8 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
       password: optional('etcd-password'),
     },
     ifaces: texts('iface'),
+    ifaceRegexes: texts('iface-regex'),
+    ifaceCanReach: optional('iface-can-reach'),
     publicIP: optional('public-ip'),
     publicIPv6: optional('public-ipv6'),
     subnetFile: text('subnet-file'),
@@ -183,6 +194,9 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
   }
   if (options.publicIPv6 !== null && parseAddr6(options.publicIPv6) === null) {
     throw usage(`--public-ipv6=${options.publicIPv6} is no IPv6 address`)
+  }
+  if (options.ifaceCanReach !== null && isIP(options.ifaceCanReach) === 0) {
+    throw usage(`--iface-can-reach=${options.ifaceCanReach} is no IP address`)
   }
   if (options.subnetFile === '') throw usage('--subnet-file is empty; name a file')
   return { options, settings: FLAGS.map((flag) => setting(flag, values.get(flag.name))) }

@@ -148,7 +148,7 @@ const ASSIGNMENT =
   /^\s*(?:export\s+)?([\w.]+)\s*[=:]\s*(?:'([^']*)'|"((?:[^"\\]|\\.)*)"|(.*?))\s*(?:(?:^|\s)#.*)?$/
 
 /** Assignments of an env file; the later of two counts, lines that are none are skipped. */
-function parseEnvFile(text: string): Map<string, string> {
+export function parseEnvFile(text: string): Map<string, string> {
   const values = new Map<string, string>()
   for (const line of text.split(/\r?\n/)) {
     const match = ASSIGNMENT.exec(line)

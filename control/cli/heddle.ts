@@ -3,6 +3,7 @@
  * `heddle`: the tools around the daemon. Each command is a function of its own file.
  */
 import { demo } from './demo.js'
+import { dockerOpts } from './docker-opts.js'
 import { replay } from './replay.js'
 import { status } from './status.js'
 import { VERSION } from '../version.js'
@@ -17,6 +18,7 @@ const COMMANDS: Readonly<
   Record<string, { what: string; run: (argv: string[], io: CommandIo) => Promise<number> }>
 > = {
   demo: { what: 'two hosts on this machine, with real traffic', run: demo },
+  'docker-opts': { what: 'options for dockerd from subnet.env', run: dockerOpts },
   replay: {
     what: 'run a capture through the engine and see what becomes of each packet',
     run: replay,
@@ -25,7 +27,7 @@ const COMMANDS: Readonly<
 }
 
 function usage(): string {
-  const list = Object.entries(COMMANDS).map(([name, c]) => `  ${name.padEnd(8)} ${c.what}`)
+  const list = Object.entries(COMMANDS).map(([name, c]) => `  ${name.padEnd(11)} ${c.what}`)
   return `usage: heddle COMMAND [options]\n\n${list.join('\n')}\n\n\`heddle COMMAND --help\` tells a command's options.\n`
 }
 

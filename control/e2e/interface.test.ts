@@ -1,6 +1,6 @@
 /**
  * @parallel Which interface carries the underlay, and which address is published: the default route,
- * `--iface` by name and address, `--public-ip` and `--public-ipv6` with and without it.
+ * `--iface` by name and address, `--iface-regex`, `--iface-can-reach`, `--public-ip` and `--public-ipv6` with and without it.
  */
 import t from 'tap'
 import { createEtcdLab, EtcdNetwork } from './etcd-network.js'
@@ -42,6 +42,31 @@ const CASES: readonly Case[] = [
     says: /^F.*"eth7".*198\.18\.0\.99.*eth0.*172\.30\.0\.11/m,
   },
   {
+    name: 'F33 --iface-regex matches a second address of an interface',
+    args: ['--iface-regex=198\\.18\\.0\\.2$'],
+    gives: { bound: '198.18.0.2', published: '198.18.0.2' },
+  },
+  {
+    name: 'F33 --iface-regex matches a name, after all of --iface have failed',
+    args: ['--iface-regex=^(eth0|wlan.)$', '--iface=eth7'],
+    gives: { bound: ETH0, published: ETH0 },
+  },
+  {
+    name: 'F34 --iface-can-reach: the source address of the route there',
+    args: ['--iface-can-reach=198.19.0.7'],
+    gives: { bound: '198.18.0.2', published: '198.18.0.2' },
+  },
+  {
+    name: 'F34 --iface-can-reach, when --iface and --iface-regex have failed',
+    args: ['--iface=eth7', '--iface-regex=wlan', '--iface-can-reach=172.30.0.254'],
+    gives: { bound: ETH0, published: ETH0 },
+  },
+  {
+    name: 'F34 --iface-can-reach without a route: exit 1 with what there is',
+    args: ['--iface-can-reach=198.20.0.1'],
+    says: /^F.*there is no way to 198\.20\.0\.1.*eth0.*172\.30\.0\.11/m,
+  },
+  {
     name: 'F35 --public-ip beside --iface is only published',
     args: ['--iface=eth0', `--public-ip=${NAT}`],
     gives: { bound: ETH0, published: NAT },
@@ -68,6 +93,8 @@ t.test('the interface', { skip }, async (t) => {
     'link set eth1 up',
     // The underlay needs no default route, so it may lead to the later of the two interfaces.
     'route replace default via 198.18.0.254 dev eth1',
+    'route add 198.19.0.0/16 via 198.18.0.254 dev eth1 src 198.18.0.2',
+    'route add unreachable 198.20.0.0/16',
   )
   for (const [i, { name, args, gives, says }] of CASES.entries()) {
     await t.test(name, async (t) => {

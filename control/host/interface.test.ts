@@ -43,6 +43,8 @@ function choose(over: Partial<Parameters<typeof chooseInterface>[0]>) {
     routes6: ROUTES6,
     needs: { ipv4: 'required', ipv6: 'unused' },
     ifaces: [],
+    regexes: [],
+    canReach: null,
     publicIP: null,
     publicIPv6: null,
     ...over,
@@ -78,6 +80,42 @@ const CASES: readonly [string, Parameters<typeof choose>[0], string][] = [
     'the first --iface that fits',
     { ifaces: ['nope', '203.0.113.1', 'bare', 'lo', 'eth0', 'eth1'] },
     'eth0 2 1500 192.0.2.1 192.0.2.1',
+  ],
+  ['--iface-regex, a second address', { regexes: ['2\\.2$'] }, 'eth0 2 1500 192.0.2.2 192.0.2.2'],
+  [
+    '--iface-regex, by index and not by order',
+    { regexes: ['^[0-9.]+$'], interfaces: [ETH1, ETH0] },
+    'eth0 2 1500 192.0.2.1 192.0.2.1',
+  ],
+  [
+    '--iface-regex: addresses of all before any name',
+    { regexes: ['eth0|198'] },
+    'eth1 3 9000 198.51.100.1 198.51.100.1',
+  ],
+  ['--iface-regex, a name', { regexes: ['h0$'] }, 'eth0 2 1500 192.0.2.1 192.0.2.1'],
+  ['--iface-regex, Go flags', { regexes: ['(?i)^ETH1$'] }, 'eth1 3 9000 198.51.100.1 198.51.100.1'],
+  [
+    '--iface-regex in order, a bad one is a miss',
+    { regexes: ['(', 'wlan', 'eth1'] },
+    'eth1 3 9000 198.51.100.1 198.51.100.1',
+  ],
+  [
+    '--iface before --iface-regex',
+    { ifaces: ['nope', 'eth1'], regexes: ['eth0'] },
+    'eth1 3 9000 198.51.100.1 198.51.100.1',
+  ],
+  [
+    '--iface-can-reach gives the source',
+    { canReach: { address: '203.0.113.9', way: { device: 'eth0', source: '192.0.2.2' } } },
+    'eth0 2 1500 192.0.2.2 192.0.2.2',
+  ],
+  [
+    '--iface-regex before --iface-can-reach',
+    {
+      regexes: ['wlan', 'eth1'],
+      canReach: { address: '203.0.113.9', way: { device: 'eth0', source: '192.0.2.2' } },
+    },
+    'eth1 3 9000 198.51.100.1 198.51.100.1',
   ],
   ['--public-ip alone chooses', { publicIP: '192.0.2.2' }, 'eth0 2 1500 192.0.2.2 192.0.2.2'],
   [
@@ -254,4 +292,34 @@ t.test('IPv6: misses name the family', async (t) => {
     () => choose({ needs: SIX, publicIPv6: 'fd00::1::2' }),
     /--public-ipv6=.* is no IPv6 address/,
   )
+})
+
+t.test('--iface-regex and --iface-can-reach: both families, and misses', async (t) => {
+  const dual = { ipv4: 'required', ipv6: 'required' } as const
+  const both = (over: Parameters<typeof choose>[0]) => {
+    const { name, address, address6 } = choose({ needs: dual, ...over })
+    return `${name} ${String(address)} ${String(address6)}`
+  }
+  t.equal(both({ regexes: ['^198|^fd'] }), 'eth1 198.51.100.1 fd00::7', 'both must match')
+  t.equal(both({ regexes: ['eth1'] }), 'eth1 198.51.100.1 fd00::7', 'by name')
+  const way = { device: 'eth1', source: 'fd00::7' }
+  t.equal(both({ canReach: { address: '2001:db8::1', way } }), 'eth1 198.51.100.1 fd00::7')
+  const six = { needs: { ipv4: 'unused', ipv6: 'required' }, regexes: ['9$'] } as const
+  t.match(choose(six), { name: 'bare', address: null, address6: 'fd00::9' })
+  const misses: readonly (readonly [Parameters<typeof choose>[0], RegExp])[] = [
+    [{ regexes: ['('] }, /--iface-regex=\( is no regular expression.*This host has: lo .*eth0 \(/],
+    [{ regexes: ['^wlan'] }, /no interface has an address or a name that matches \^wlan/],
+    [
+      { ifaces: ['eth9'], canReach: { address: '203.0.113.9', way: { miss: 'unreachable' } } },
+      /no interface "eth9".*there is no way to 203\.0\.113\.9: unreachable/,
+    ],
+    [
+      { canReach: { address: '203.0.113.9', way: { device: 'gone0', source: '192.0.2.2' } } },
+      /gone0, which routes to 203\.0\.113\.9, is gone/,
+    ],
+    [{ needs: dual, regexes: ['^192'] }, /no interface has an address or a name/],
+  ]
+  for (const [over, message] of misses) {
+    t.throws(() => choose(over), { code: 'HEDDLE_INTERFACE', message })
+  }
 })

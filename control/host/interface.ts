@@ -1,11 +1,12 @@
 /**
  * Which interface carries the underlay, and which address peers are told.
  *
- * Pure: works on what `ip -json address` and `ip -json route` listed. Without `--iface` the default
- * route decides, or `--public-ip` (else `--public-ipv6`) when it is given, which then has to be an address
- * of this host; with `--iface` each value is tried in order as an address, then as a name, and the
- * public addresses are only published. Same rules as flannel's; evaluated once, at start. Where both
- * families are needed they are those of one interface.
+ * Pure: works on what `ip -json address` and `ip -json route` listed. Each value of `--iface` is tried in
+ * order as an address, then as a name; then each `--iface-regex`, against the addresses of all
+ * interfaces, then against their names; then the interface that routes to `--iface-can-reach`. The public addresses are
+ * then only published. Without any of the three the default route decides, or `--public-ip` (else
+ * `--public-ipv6`) when it is given, which then has to be an address of this host. Same rules as
+ * flannel's; evaluated once, at start. Where both families are needed they are those of one interface.
  */
 import { HeddleError } from '../errors.js'
 import { formatAddr6, parseAddr4, parseAddr6 } from '../prefix.js'
@@ -62,10 +63,21 @@ export interface InterfaceRequest {
   readonly needs: AddressNeeds
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
+  /** Values of --iface-regex, in order. */
+  readonly regexes: readonly string[]
+  /** Value of --iface-can-reach with the kernel's way there, null = not given. */
+  readonly canReach: Reaching | null
   /** Value of --public-ip, null = not given. */
   readonly publicIP: string | null
   /** Value of --public-ipv6, null = not given. */
   readonly publicIPv6: string | null
+}
+
+/** An address, and how the kernel would send to it. */
+export interface Reaching {
+  readonly address: string
+  /** Name of the device, and the source address; or why there is no way. */
+  readonly way: { readonly device: string; readonly source: string } | { readonly miss: string }
 }
 
 export interface ChosenInterface {
@@ -106,9 +118,15 @@ export function chooseInterface(request: InterfaceRequest): ChosenInterface {
   if (publicIPv6 !== null && parseAddr6(publicIPv6) === null) {
     throw failure(`--public-ipv6=${publicIPv6} is no IPv6 address`, interfaces)
   }
-  const wanted = request.ifaces.length > 0 ? request.ifaces : publicOf(request)
-  const searches = wanted.map((value) => () => findByValue(request, value))
-  if (wanted.length === 0) {
+  const { ifaces, regexes, canReach } = request
+  const isGiven = ifaces.length > 0 || regexes.length > 0 || canReach !== null
+  const wanted = isGiven ? ifaces : publicOf(request)
+  const searches = [
+    ...wanted.map((value) => () => findByValue(request, value)),
+    ...regexes.map((text) => () => findByRegex(request, text)),
+    ...(canReach === null ? [] : [() => findByWay(request, canReach)]),
+  ]
+  if (searches.length === 0) {
     notes.push('Determining IP address of default interface')
     searches.push(() => findByDefaultRoute(request))
   }
@@ -191,6 +209,56 @@ function findByValue(request: InterfaceRequest, value: string): Found {
   }
   const link = interfaces.find((i) => i.ifname === value)
   return link ? accept(link, request, {}) : { miss: `there is no interface "${value}"` }
+}
+
+/** The first interface with an address that matches, of each family that is needed; else the first whose name does. */
+function findByRegex(request: InterfaceRequest, text: string): Found {
+  const { interfaces, needs } = request
+  const regex = createRegex(text)
+  if (regex === null) return { miss: `--iface-regex=${text} is no regular expression` }
+  const byIndex = [...interfaces].sort((a, b) => a.ifindex - b.ifindex)
+  const matching = (link: AddressInfo, family: string): string | undefined =>
+    link.addr_info.find((a) => a.family === family && regex.test(a.local ?? ''))?.local
+  for (const link of byIndex) {
+    const address = needs.ipv4 === 'required' ? matching(link, 'inet') : undefined
+    const address6 = needs.ipv6 === 'required' ? matching(link, 'inet6') : undefined
+    const isMatch =
+      (needs.ipv4 !== 'required' || address !== undefined) &&
+      (needs.ipv6 !== 'required' || address6 !== undefined)
+    if (isMatch) {
+      return accept(link, request, {
+        ...(address === undefined ? {} : { address }),
+        ...(address6 === undefined ? {} : { address6: canonical6(address6) }),
+      })
+    }
+  }
+  const named = byIndex.find(({ ifname }) => regex.test(ifname))
+  return named
+    ? accept(named, request, {})
+    : { miss: `no interface has an address or a name that matches ${text}` }
+}
+
+/** Go's syntax where JavaScript's differs and people use it: flags for the whole at its beginning. */
+function createRegex(text: string): RegExp | null {
+  const [, flags = '', rest = ''] = /^(?:\(\?([ims]+)\))?(.*)$/s.exec(text) ?? []
+  try {
+    return new RegExp(rest, flags)
+  } catch {
+    return null
+  }
+}
+
+/** The kernel's way to an address gives the interface, and the source address of its family. */
+function findByWay(request: InterfaceRequest, { address: to, way }: Reaching): Found {
+  if ('miss' in way) return { miss: `there is no way to ${to}: ${way.miss}` }
+  const link = request.interfaces.find(({ ifname }) => ifname === way.device)
+  if (link === undefined) return { miss: `${way.device}, which routes to ${to}, is gone` }
+  const isV6 = way.source.includes(':')
+  return accept(
+    link,
+    request,
+    isV6 ? { address6: canonical6(way.source) } : { address: way.source },
+  )
 }
 
 function findByDefaultRoute(request: InterfaceRequest): Found {

@@ -2,7 +2,8 @@
  * What the kernel holds, as iproute2 tells.
  */
 import { readFileSync } from 'node:fs'
-import type { AddressInfo, RouteInfo } from './interface.js'
+import { isHeddleError } from '../errors.js'
+import type { AddressInfo, Reaching, RouteInfo } from './interface.js'
 import { checked, readJson } from './iproute.js'
 import type {
   ForwardingState,
@@ -31,6 +32,19 @@ export function readAddresses(): Promise<AddressInfo[]> {
 /** The main routing table of one family, as `ip -json route` tells. */
 export function readRoutes(family: 4 | 6): Promise<RouteInfo[]> {
   return readJson<RouteInfo>([family === 4 ? '-4' : '-6', 'route', 'show', 'table', 'main'])
+}
+
+/** How the kernel would send to an address. */
+export async function readWay(address: string): Promise<Reaching['way']> {
+  try {
+    const [route] = await readJson<{ dev?: string; prefsrc?: string }>(['route', 'get', address])
+    const { dev: device, prefsrc: source } = route ?? {}
+    if (device === undefined || source === undefined) return { miss: 'the kernel names none' }
+    return { device, source }
+  } catch (error) {
+    if (!isHeddleError(error)) throw error
+    return { miss: error.message }
+  }
 }
 
 /** A device as `ip -json -details link` tells: the members that are read here. */

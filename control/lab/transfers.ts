@@ -50,11 +50,17 @@ export async function tcpTransfer(
   from: Netns,
   to: Netns,
   address: string,
-  options: { readonly bytes: number; readonly seed?: number; readonly timeoutMs?: number },
+  options: {
+    readonly bytes: number
+    readonly seed?: number
+    readonly timeoutMs?: number
+    /** Address that the sender connects to, where that is translated; default `address`. */
+    readonly through?: string
+  },
 ): Promise<TcpTransfer> {
   const child = await receiver(to, 'tcp-receive', address)
   try {
-    const args = ['tcp-send', address, await portOf(child)]
+    const args = ['tcp-send', options.through ?? address, await portOf(child)]
     const numbers = [String(options.bytes), String(options.seed ?? 1)]
     const end = await send(from, [...args, ...numbers], options.timeoutMs ?? 60_000)
     const sent = parse('the TCP sender', end.stdout, end.stderr) as TcpSendResult
