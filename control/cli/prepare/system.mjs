@@ -36,6 +36,11 @@ const NEEDED = {
     { name: 'nftables', command: 'nft', what: 'nft of nftables' },
     { name: 'socat', command: 'socat', what: 'socat' },
     { name: 'curl', command: 'curl', what: 'curl' },
+    {
+      name: 'containernetworking-plugins',
+      file: '/usr/lib/cni/bridge',
+      what: 'the CNI plugins',
+    },
     { name: 'python3', command: 'python3', what: 'Python 3' },
   ],
   bench: [
