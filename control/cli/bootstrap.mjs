@@ -4,6 +4,7 @@
  *
  *     node control/cli/bootstrap.mjs demo [options of heddle demo]
  *     node control/cli/bootstrap.mjs test [parts of test file names]
+ *     node control/cli/bootstrap.mjs compat [names of cases, such as F12]
  *     node control/cli/bootstrap.mjs bench [options of the benchmark]
  *     node control/cli/bootstrap.mjs compare [two records, or --commits and two commits]
  *
@@ -31,6 +32,15 @@ const JOBS = {
     command: null,
     groups: ['demo', 'etcd', 'test', 'bench'],
     run: async () => (await import('./test-run/run.mjs')).runTests(args),
+  },
+  compat: {
+    command: 'run test:compat',
+    groups: ['demo', 'etcd', 'test', 'bench'],
+    run: async () =>
+      (await import('./test-run/compat.mjs')).runCompat(
+        await load('control/compat-table.js'),
+        args,
+      ),
   },
   bench: {
     command: 'run bench',

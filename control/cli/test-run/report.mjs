@@ -9,6 +9,8 @@ import { Parser } from 'tap-parser'
 export class TapReport {
   /** Takes the output of `tap run --reporter=tap`. */
   parser = new Parser()
+  /** Every test that ended: its titles from the file inwards, and `passed`, `failed` or `skipped`. */
+  results = []
   #expected
   #finished = new Set()
   #passed = 0
@@ -111,17 +113,20 @@ export class TapReport {
   }
 
   #didPass(block) {
+    this.results.push({ path: block.path, outcome: 'passed' })
     this.#passed++
     block.tests++
   }
 
   #failed(block, name, details) {
+    this.results.push({ path: block.path ?? [name], outcome: 'failed' })
     this.fail(name, details)
     block.failed++
     block.tests++
   }
 
   #skipped(block, name, reason) {
+    this.results.push({ path: block.path, outcome: 'skipped' })
     this.#skips.push({ name, reason })
     block.tests++
   }

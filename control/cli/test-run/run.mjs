@@ -22,7 +22,7 @@ const CHECKS = [
   },
 ]
 
-function compiledName(source) {
+export function compiledName(source) {
   return `dist/${source.replace(/\.ts$/, '.js')}`
 }
 
@@ -43,7 +43,8 @@ async function runChecks(report) {
   )
 }
 
-function runTap(sources, report) {
+/** Runs the tests of some source files. @returns exit code or signal of tap */
+export function runTap(sources, report) {
   const bin = JSON.parse(readFileSync(join(ROOT, 'node_modules/tap/package.json'), 'utf8')).bin.tap
   const serial = sources.filter(isSerial).map((source) => `--serial=${compiledName(source)}`)
   const args = ['run', '--reporter=tap', '--jobs=2', ...serial, ...sources.map(compiledName)]
