@@ -91,6 +91,7 @@ export class Agent {
   private running: Running | null = null
   private isReady = false
   private isStoreReachable = true
+  private turns: readonly number[] = []
   private readonly skipped = new Map<string, string>()
   private readonly repairs: RepairLoop
 
@@ -191,6 +192,19 @@ export class Agent {
       offloads: first?.offloads ?? [],
       tunnels: reports,
     }
+  }
+
+  /** The own subnet as text, null before the lease is ours. */
+  subnet(): string | null {
+    return this.running === null ? null : formatSubnet(this.running.keeper.lease.subnet)
+  }
+
+  /** Whether every engine has turned since this was asked last. */
+  areEnginesAlive(): boolean {
+    const now = this.running?.tunnels.turns() ?? []
+    const before = this.turns
+    this.turns = now
+    return now.length !== before.length || now.every((turns, i) => turns !== before[i])
   }
 
   /** The store tells of its connection; shown in the status and, on changes, in the log. */

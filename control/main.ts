@@ -18,6 +18,7 @@ import type { StoreObserver, SubnetStore } from './store/store.js'
 import { readPreviousSubnet } from './subnet-file.js'
 import { usageText } from './usage.js'
 import { VERSION } from './version.js'
+import { startWatchdog, watchdogPeriod } from './watchdog.js'
 
 const EXIT_FATAL = 1
 const EXIT_USAGE = 2
@@ -98,7 +99,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       log,
       onReady: () => {
         isReady = true
-        const fault = notify('READY=1')
+        const fault = notify('READY=1') ?? notify(`STATUS=forwarding for ${String(agent.subnet())}`)
         if (fault !== null) log.warn(fault)
       },
     })
@@ -111,6 +112,11 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
     }
     const status = await serveStatus(options.subnetFile, () => agent.status())
     closers.push(() => status.close())
+    const period = watchdogPeriod(process.env, process.pid)
+    if (period !== null) {
+      closers.push(startWatchdog(period, notify, () => agent.areEnginesAlive()))
+    }
+    stop.signal.addEventListener('abort', () => notify('STOPPING=1'))
     await agent.run(stop.signal)
   } finally {
     for (const close of closers.reverse()) await close()

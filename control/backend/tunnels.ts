@@ -116,10 +116,22 @@ export class Tunnels {
     })
   }
 
+  /** How often each engine has turned, busy or idle: an engine that lives turns once a second. */
+  turns(): number[] {
+    return this.list
+      .filter(({ isRunning }) => isRunning)
+      .flatMap(({ dataplane }) => dataplane.counters.map((counters) => turnsOf(counters)))
+  }
+
   /** The counters of all, added up, as of the last report. */
   total(): CountersReport {
     return describeCounters(this.list.flatMap(({ dataplane }) => dataplane.counters))
   }
+}
+
+function turnsOf(counters: Dataplane['counters'][number]): number {
+  const { gauges } = describeCounters([counters])
+  return (gauges['breaths'] ?? 0) + (gauges['waits'] ?? 0)
 }
 
 /**
