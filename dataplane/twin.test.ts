@@ -41,6 +41,7 @@ import { endpoint4 } from './io/endpoint.js'
 import { loadPcap } from './io/pcap.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { createRootPath } from './wire/packet-fixture.js'
+import { VXLAN_PORT } from './encap/vxlan.js'
 
 t.setTimeout(120_000)
 
@@ -305,6 +306,9 @@ for (const [family, first, count] of [
   })
 }
 
+/** VXLAN and inner Ethernet header. Source: RFC 7348 §5 */
+const VXLAN_HEADERS = 22
+
 /** All IP packets of a capture whose outer headers, if any, are taken off. */
 async function recorded(path: string, isOuter: boolean): Promise<Uint8Array[]> {
   if (!existsSync(path)) return []
@@ -313,8 +317,10 @@ async function recorded(path: string, isOuter: boolean): Promise<Uint8Array[]> {
     const packet = packetOf(header.linkType, bytes)
     if ('reason' in packet) return []
     if (!isOuter) return [packet.found]
-    const datagram = datagramOf(packet.found, PORT)
-    return 'reason' in datagram ? [] : [datagram.found.payload]
+    const datagram = datagramOf(packet.found, PORT, VXLAN_PORT)
+    if ('reason' in datagram) return []
+    const { payload, to } = datagram.found
+    return [to.port === VXLAN_PORT ? payload.subarray(VXLAN_HEADERS) : payload]
   })
 }
 

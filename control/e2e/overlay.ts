@@ -25,6 +25,9 @@ export const PREFIX = '/coreos.com/network'
 
 const LOG_TAIL = 4000
 
+/** Several daemons may start at a time, on a machine with other things to do. */
+const READY_MS = 40_000
+
 /** No packet on its way waits longer for its turn, even where the machine is busy, ms. */
 const QUIET_MS = 100
 
@@ -107,7 +110,7 @@ export class Overlay {
   /** Waits until a host's daemon is ready and knows so many peers. @returns its status then */
   async ready(host: Host, peers: number): Promise<Status> {
     const seen: Status[] = []
-    await until(`${host.name} is ready with ${peers} peers`, 15_000, async () => {
+    await until(`${host.name} is ready with ${peers} peers`, READY_MS, async () => {
       const status = await readStatus(host.subnetFile).catch(() => null)
       if (status?.state !== 'ready' || status.peers.length !== peers) return false
       seen.push(status)
