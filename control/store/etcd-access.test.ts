@@ -5,7 +5,8 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
-import { must } from '../lab/process.js'
+import { HEDDLED } from '../lab/host.js'
+import { ManagedProcess, must } from '../lab/process.js'
 import type { LeaseAttrs, LeaseSubnet } from '../lease.js'
 import { EtcdFixture, type EtcdTls } from './etcd-fixture.js'
 import { createEtcdStore, type EtcdStoreOptions } from './etcd.js'
@@ -99,6 +100,34 @@ t.test('F19 client certificates', async (t) => {
   for (const [name, options] of wrong) {
     const error = { code: 'HEDDLE_STORE', retryable: true }
     await t.rejects(open(options).listLeases(signal), error, name)
+  }
+
+  // The daemon needs no rights until it has a configuration, which nobody writes here.
+  const daemon = async (name: string, caFile: string, { cert, key }: EtcdTls) => {
+    const args = [
+      `--etcd-endpoints=${etcd.endpoint}`,
+      `--etcd-cafile=${caFile}`,
+      `--etcd-certfile=${cert}`,
+      `--etcd-keyfile=${key}`,
+      `--subnet-file=${join(folder, name, 'subnet.env')}`,
+    ]
+    const log = join(folder, name)
+    const program = await ManagedProcess.start(process.execPath, [HEDDLED, ...args], { log })
+    t.teardown(() => program.stop())
+    return program
+  }
+  const [trusted, refused, deceived] = await Promise.all([
+    daemon('trusted', ours.ca, ours),
+    daemon('refused', ours.ca, alien),
+    daemon('deceived', alien.ca, ours),
+  ])
+  await trusted.waitFor(/nobody has written it yet/, 20_000)
+  const told = /store not reachable.*(certificate|alert|SSL|TLS|ECONNRESET|EPROTO)/i
+  await Promise.all([refused, deceived].map((wrong) => wrong.waitFor(told, 20_000)))
+  for (const program of [trusted, refused, deceived]) {
+    t.ok(program.running, 'it keeps trying')
+    t.notMatch(program.stderr(), /PRIVATE KEY/)
+    t.same(await program.stop(5000), { code: 0, signal: null })
   }
 })
 

@@ -23,7 +23,7 @@ export interface EtcdWatchParts {
   readonly keys: EtcdKeys
   readonly reads: EtcdReads
   readonly reachability: Reachability
-  /** Time between full listings, ms. */
+  /** Time between full listings, ms, plus or minus a fifth: hosts that start together part. */
   readonly relistMs: number
 }
 
@@ -51,7 +51,7 @@ export async function* watchEtcd(
       if (valid !== undefined) known.set(key, valid)
     }
     passed = revision
-    relistAt = Date.now() + relistMs
+    relistAt = Date.now() + relistMs * (0.8 + 0.4 * Math.random())
     return { type: 'snapshot', leases: [...known.values()] }
   }
 
@@ -104,8 +104,9 @@ export async function* watchEtcd(
     } catch (error) {
       if (stopped()) return
       if (!isConnectionFault(error)) passed = null
-      const isRefusal = stream === null && !(error instanceof WatchCancelled && error.compacted)
-      if (isRefusal && ++failed >= client.endpoints) {
+      // A stream that breaks counts as well: its keepalive has waited long enough already.
+      const isFailure = stream === null ? !isCompaction(error) : isConnectionFault(error)
+      if (isFailure && ++failed >= client.endpoints) {
         reachability.down(error instanceof Error ? error.message : String(error))
       }
     } finally {
@@ -113,4 +114,8 @@ export async function* watchEtcd(
     }
     await sleep(backoff.next(), signal).catch(() => undefined)
   }
+}
+
+function isCompaction(error: unknown): boolean {
+  return error instanceof WatchCancelled && error.compacted
 }
