@@ -190,7 +190,7 @@ t.test('races', async (t) => {
       createLease: answers<Lease | null>(mine),
     })
     t.equal(await acquire(store).lease, mine)
-    t.equal(listLeases.calls, 2)
+    t.equal(listLeases.calls, 3, 'before each try, and for rivals after the last')
   })
 
   await t.test('the own lease that does not fit changes while it is deleted', async (t) => {
@@ -204,6 +204,34 @@ t.test('races', async (t) => {
     t.equal(await acquire(store).lease, mine)
     t.equal(deleteLease.calls, 2)
   })
+})
+
+t.test('F5 another host takes the same IPv6 subnet beside another IPv4 subnet', async (t) => {
+  const config = { Network: '10.5.0.0/16', EnableIPv6: true, IPv6Network: 'fd05::/48' }
+  const rival = leaseOf('10.5.2.0-24&fd05:0:0:7::-64', OTHER)
+  const given: string[] = []
+  let leases: Lease[] = []
+  const made = ['10.5.1.0-24&fd05:0:0:7::-64', '10.5.1.0-24&fd05:0:0:8::-64']
+  const store = scriptedStore({
+    listLeases: async () => leases,
+    createLease: async () => {
+      const lease = leaseOf(made[given.length]!, OWN)
+      leases = [rival, lease]
+      return lease
+    },
+    deleteLease: async (lease) => {
+      given.push(formatSubnetKey(lease.subnet))
+      leases = [rival]
+      return true
+    },
+  })
+  const { lease, lines } = acquire(store, { config })
+  t.equal(formatSubnetKey((await lease).subnet), made[1])
+  t.same(given, [made[0]], 'the first one is given back')
+  t.match(
+    lines[0],
+    /fd05:0:0:7::\/64 was leased to 192\.0\.2\.2 at the same time, giving 10\.5\.1\.0/,
+  )
 })
 
 t.test('a store that fails, and a signal', async (t) => {

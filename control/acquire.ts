@@ -7,6 +7,7 @@ import { chooseSubnet } from './allocator.js'
 import { HeddleError } from './errors.js'
 import {
   formatSubnet,
+  hasIpv4,
   hostAddress,
   type Lease,
   type LeaseAttrs,
@@ -14,6 +15,7 @@ import {
 } from './lease.js'
 import type { Logger } from './log.js'
 import type { NetworkConfig } from './network-config.js'
+import { overlaps4, overlaps6 } from './prefix.js'
 import type { SubnetStore } from './store/store.js'
 
 /** How often a lost race is tried again before giving up, as flannel. */
@@ -26,6 +28,24 @@ export interface AcquireRequest {
   readonly previous: LeaseSubnet | null
   readonly ttlMs: number
   readonly log: Logger
+}
+
+/**
+ * A lease under another key that overlaps ours and came while we chose: the store refuses a second lease of
+ * one key alone, and two hosts may have picked different IPv4 subnets with the same IPv6 subnet, or subnets of
+ * different lengths. Whoever comes later sees the other, and gives way.
+ */
+function rivalOf(own: Lease, before: readonly Lease[], now: readonly Lease[]): Lease | null {
+  const known = new Set(before.map(({ subnet }) => formatSubnet(subnet)))
+  const ownText = formatSubnet(own.subnet)
+  const rival = now.find(({ subnet }) => {
+    const text = formatSubnet(subnet)
+    if (text === ownText || known.has(text)) return false
+    const is4 = hasIpv4(subnet) && hasIpv4(own.subnet) && overlaps4(subnet.v4, own.subnet.v4)
+    const { v6 } = subnet
+    return is4 || (v6 !== null && own.subnet.v6 !== null && overlaps6(v6, own.subnet.v6))
+  })
+  return rival ?? null
 }
 
 /**
@@ -64,7 +84,13 @@ export async function acquireLease(request: AcquireRequest, signal: AbortSignal)
         break
       case 'create': {
         const lease = await store.createLease(choice.subnet, attrs, ttlMs, signal)
-        if (lease !== null) {
+        const rival = lease === null ? null : rivalOf(lease, leases, await store.listLeases(signal))
+        if (lease !== null && rival !== null) {
+          log.info(
+            `${formatSubnet(rival.subnet)} was leased to ${hostAddress(rival.attrs)} at the same time, giving ${formatSubnet(lease.subnet)} back`,
+          )
+          await store.deleteLease(lease, signal)
+        } else if (lease !== null) {
           log.info(
             choice.isPrevious
               ? `Found previously leased subnet (${formatSubnet(lease.subnet)}), reusing`

@@ -120,10 +120,9 @@ t.test('masquerading', { skip: skip || skipIptables }, async (t) => {
       }
       const took = await until('the rules are back', 10_000, areRight)
       t.comment(`after ${took.toFixed(0)} ms`)
-      t.match(
-        overlay.daemon(h1).stderr(),
-        /Some iptables rules are missing; deleting and recreating rules \(IPv4, masq/,
-      )
+      await overlay
+        .daemon(h1)
+        .waitFor(/Some iptables rules are missing; deleting and recreating rules \(IPv4, masq/)
     })
   }
 

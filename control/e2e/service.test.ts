@@ -12,7 +12,7 @@ import { assertAccounted, createOverlay, skip } from './overlay.js'
 t.setTimeout(180_000)
 
 const SERVICE = '10.96.0.10'
-const BYTES = 30e6
+const BYTES = 10e6
 const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro']
 const ALL_OFF = OFFLOADS.map((name) => `--${name}=false`)
 
@@ -53,11 +53,14 @@ for (const backend of ['udp', 'vxlan']) {
     const [p1, p2] = [await overlay.addPod(h1), await overlay.addPod(h2)]
     await translate(h1, outsideAddress, p2.address)
 
+    const plain = [
+      ['offloads on', []],
+      ['offloads off', ALL_OFF],
+    ] as const
     for (const [name, args] of [
       ['offloads on, masqueraded', ['--ip-masq']],
       ['offloads off, masqueraded', ['--ip-masq', ...ALL_OFF]],
-      ['offloads on', []],
-      ['offloads off', ALL_OFF],
+      ...(backend === 'udp' ? plain : []),
     ] as const) {
       await t.test(name, async (t) => {
         for (const host of [h1, h2]) {
