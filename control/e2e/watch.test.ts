@@ -59,7 +59,7 @@ t.test('peers in etcd', { skip }, async (t) => {
       return !(await network.status(h1)).store.isReachable
     })
     t.same((await network.peers(h1)).length, 2, 'nothing is forgotten')
-    const away = await busyShare(network.daemon(h1), 2)
+    const away = await restingShare(network.daemon(h1))
     t.ok(away < IDLE, `${away.toFixed(2)} of a core while etcd is away`)
     await lab.etcd.start()
     await network.put('10.5.102.0/24', network.value('172.30.0.102'))
@@ -71,7 +71,7 @@ t.test('peers in etcd', { skip }, async (t) => {
     await until('the end of the outage is noticed', PATIENCE_MS, async () => {
       return (await network.status(h1)).store.isReachable
     })
-    const after = await busyShare(network.daemon(h1), 3)
+    const after = await restingShare(network.daemon(h1))
     t.ok(after < IDLE, `${after.toFixed(2)} of a core afterwards`)
     const log = network.daemon(h1).stderr()
     t.equal(log.match(/store not reachable/g)?.length, 1, 'told once')
@@ -203,6 +203,17 @@ t.test('peers in etcd', { skip }, async (t) => {
     await Promise.all([...arrived.values()].map((sink) => sink.stop()))
   })
 })
+
+/**
+ * The smallest share of a core that a process used in any of several seconds. A loop that never rests is
+ * busy in each of them; a slow machine that still settles after a change is so in the first ones only.
+ */
+async function restingShare(daemon: ManagedProcess): Promise<number> {
+  let least = Infinity
+  for (let window = 0; window < 8 && least >= IDLE; window++)
+    least = Math.min(least, await busyShare(daemon, 2))
+  return least
+}
 
 /** Processor time that a process uses, as a share of one core, over some seconds. */
 async function busyShare(daemon: ManagedProcess, seconds: number): Promise<number> {
