@@ -8,12 +8,14 @@
  *  - The kernel sends for an inner packet what our host sends for it, byte for byte behind the outer
  *    UDP header.
  *  - The kernel delivers what our host sends.
+ *  - Where the two judge a header differently (reserved bits), the difference is as documented.
  */
 import { spawnSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import * as flow from '../flow-fixture.js'
 import { ACK, PSH, UDP } from '../flow-fixture.js'
-import { createTestHost, MAC_A, MAC_B } from '../host-fixture.js'
+import { createTestHost, MAC_A, MAC_B, PUBLIC_B } from '../host-fixture.js'
+import { endpoint4 } from '../io/endpoint.js'
 import { openTun, TunDevice } from '../io/tun-device.js'
 import { formatMac } from '../mac.js'
 import { native } from '../native/native.js'
@@ -100,6 +102,16 @@ const specs: readonly flow.PacketSpec[] = [
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 const MTU = 1450
 
+/** A datagram of host B's reaches the kernel's device. */
+function arrive(payload: Uint8Array): void {
+  const [from, to] = [
+    [172, 30, 0, 12],
+    [172, 30, 0, 11],
+  ]
+  const ports = [50_000, PORT] as const
+  write(outside, flow.createPacket({ from, to, protocol: UDP, ports, payload }))
+}
+
 t.test('the kernel and we send the same frames', async (t) => {
   for (const spec of specs) {
     const packet = { ...FROM_A, ttl: 64, ...spec }
@@ -129,17 +141,61 @@ t.test('the kernel delivers what we send', async (t) => {
     host.inside.inject(flow.createPacket(packet))
     host.engine.breath()
     const [sent] = host.outside.drain()
-    write(
-      outside,
-      flow.createPacket({
-        from: [172, 30, 0, 12],
-        to: [172, 30, 0, 11],
-        protocol: UDP,
-        ports: [50_000, PORT],
-        payload: Array.from(sent!.bytes),
-      }),
-    )
+    arrive(sent!.bytes)
     const delivered = drain(inside).map(hex)
     t.same(delivered, [hex(flow.createPacket({ ...packet, ttl: packet.ttl - 1 }))])
+  }
+})
+
+type Header = readonly [what: string, changes: Readonly<Record<number, number>>]
+/** Taken by both, and by neither. */
+const alike: readonly (readonly [...Header, isTaken: boolean])[] = [
+  ['as sent', {}, true],
+  ['no flag', { 0: 0x00 }, false],
+  ['every flag but I', { 0: 0xf7 }, false],
+]
+const reserved: readonly Header[] = [
+  ['G of the group policy extension', { 0: 0x88 }],
+  ['P of the generic protocol extension', { 0: 0x0c }],
+  ['every flag', { 0: 0xff }],
+  ...[0x01, 0x02, 0x10, 0x20, 0x40].map((flag): Header => [`flag ${flag}`, { 0: 0x08 | flag }]),
+  ...[1, 2, 3, 7].map((at): Header => [`reserved byte ${at}`, { [at]: 1 }]),
+]
+
+/** Linux drops a header with a bit that its device was not set up for (vxlan_rcv); RFC 7348 §5 has it ignored. */
+t.test('reserved bits: the kernel drops the frame, we ignore them', async (t) => {
+  const host = (isB: boolean) => createTestHost({ encap: 'vxlan', mtu: MTU, isB })
+  const frame = (payload: readonly number[]): [packet: string, datagram: Uint8Array] => {
+    const packet = { ...FROM_B, protocol: UDP, ttl: 64, payload }
+    const sender = host(true)
+    sender.inside.inject(flow.createPacket(packet))
+    sender.engine.breath()
+    return [
+      hex(flow.createPacket({ ...packet, ttl: packet.ttl - 1 })),
+      sender.outside.drain()[0]!.bytes,
+    ]
+  }
+  const [packet, datagram] = frame([1, 2, 3])
+  // Behind each one: what is not there before it was dropped.
+  const [marker, markerDatagram] = frame([4, 5, 6])
+  const rows = [
+    ...alike.map(([what, changes, isTaken]) => ({
+      what,
+      changes,
+      byKernel: isTaken,
+      byUs: isTaken,
+    })),
+    ...reserved.map(([what, changes]) => ({ what, changes, byKernel: false, byUs: true })),
+  ]
+  for (const { what, changes, byKernel, byUs } of rows) {
+    const changed = datagram.slice()
+    for (const [at, value] of Object.entries(changes)) changed[Number(at)] = value
+    arrive(changed)
+    arrive(markerDatagram)
+    t.same(drain(inside).map(hex), byKernel ? [packet, marker] : [marker], `the kernel: ${what}`)
+    const receiver = host(false)
+    receiver.outside.inject(changed, endpoint4(PUBLIC_B, PORT))
+    receiver.engine.breath()
+    t.equal(receiver.inside.drain().length, byUs ? 1 : 0, `we: ${what}`)
   }
 })
