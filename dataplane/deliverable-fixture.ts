@@ -23,6 +23,20 @@ export function deliverable(datagram: Uint8Array, receiver: Receiver): Buffer | 
   return version === 4 ? whole4(inner, receiver) : version === 6 ? whole6(inner, receiver) : null
 }
 
+/** As a packet leaves: over `udp` one TTL lower, with the header checksum that goes with it. */
+export function aged(packet: Buffer, encap: Receiver['encap']): Buffer {
+  const copy = Buffer.from(packet)
+  if (encap === 'vxlan') return copy
+  if ((copy[0] ?? 0) >> 4 === 6) {
+    copy[7] = (copy[7] ?? 0) - 1
+    return copy
+  }
+  copy[8] = (copy[8] ?? 0) - 1
+  const sum = copy.readUInt16BE(10) + 0x100
+  copy.writeUInt16BE((sum & 0xffff) + (sum >>> 16), 10)
+  return copy
+}
+
 function innerOf(bytes: Buffer, { encap, mac, vni }: Receiver): Buffer | null {
   if (encap === 'udp') return bytes
   if (bytes.length < 23 || (bytes.readUInt8(0) & 0x08) === 0) return null

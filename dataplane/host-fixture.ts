@@ -16,6 +16,7 @@ import type { Mac } from './mac.js'
 import { createMemoryPair, type MemoryPair } from './io/memory.js'
 import { native } from './native/native.js'
 import { NO_OFFLOAD, type OffloadOptions, type OnGivenUp } from './offload/offload.js'
+import { type Arena, createArena } from './packet/arena.js'
 
 /** Address bits of text that is an address. */
 export function createAddress(text: string): number {
@@ -61,7 +62,12 @@ export const ALL_OFFLOADS: OffloadOptions = {
   hasTrains: true,
 }
 
+/** Bytes of the arena behind everything that the engine was given. */
+export const GUARD_BYTES = 4096
+
 export interface TestHost extends MemoryPair {
+  /** The engine's memory, and {@link GUARD_BYTES} behind it that nobody may touch. */
+  readonly arena: Arena
   readonly fib: Fib
   readonly hosts: HostSet
   readonly engine: Engine
@@ -102,7 +108,8 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
   const fib = createFib({ readers: 1, reserveBytes: 4 << 20, maxHops: 1 << 10 })
   const hops = createHopTable(fib.shared)
   const encap = createEncap({ kind: backend, vni: VNI, mac: isB ? MAC_B : MAC_A }, hops)
-  const arena = createEngineArena(mtu, encap, offload)
+  const { bytes } = createEngineArena(mtu, encap, offload)
+  const arena = createArena(new ArrayBuffer(bytes.length + GUARD_BYTES))
   const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
   fib.writer.insert4(own, 24, fib.hops.addLocal())
@@ -147,6 +154,7 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
   })
   return {
     ...devices,
+    arena,
     fib,
     hosts,
     engine,

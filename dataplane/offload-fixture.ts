@@ -14,6 +14,7 @@ import {
   type TestHostOptions,
 } from './host-fixture.js'
 import { endpoint4 } from './io/endpoint.js'
+import type { OffloadOptions } from './offload/offload.js'
 
 export const OUT = { from: HOST_A, to: HOST_B }
 export const IN = { from: HOST_B, to: HOST_A }
@@ -84,4 +85,45 @@ function toOlder(packet: Uint8Array): Uint8Array {
   const sum = 0xffff - flow.slowSum(Array.from(copy.subarray(0, ((copy[0] ?? 0) & 15) * 4)))
   copy.set([sum >> 8, sum & 0xff], 10)
   return copy
+}
+
+/** Which offloads hosts may have: all, or some of them as on older kernels. */
+export const KERNELS: readonly OffloadOptions[] = [
+  ALL_OFFLOADS,
+  { ...ALL_OFFLOADS, canJoinUdp: false, maxRun: 64 },
+  { ...ALL_OFFLOADS, maxRun: 1, hasTrains: false },
+  { ...ALL_OFFLOADS, canJoinTcp: false, canJoinUdp: false },
+]
+
+/** Datagrams as a socket hands them over, merged by UDP GRO or alone. */
+export interface Train {
+  readonly bytes: Uint8Array
+  /** Bytes of each, 0 = one alone. */
+  readonly segment: number
+}
+export const alone = (bytes: Uint8Array): Train => ({ bytes, segment: 0 })
+
+/** Merges neighbours as UDP GRO does: equal sizes, a shorter one last, 64 at most, and here and there fewer. */
+export function mergeTrains(datagrams: readonly Uint8Array[], cuts: readonly number[]): Train[] {
+  const trains: Uint8Array[][] = []
+  let isOpen = false
+  for (const [n, datagram] of datagrams.entries()) {
+    const last = trains.at(-1)
+    const size = last?.[0]?.length ?? 0
+    const fits: boolean =
+      isOpen &&
+      last !== undefined &&
+      datagram.length <= size &&
+      datagram.length > 0 &&
+      last.length < 64 &&
+      (last.length + 1) * size < 65507 &&
+      !cuts.includes(n)
+    if (fits) last?.push(datagram)
+    else trains.push([datagram])
+    isOpen = !fits || datagram.length === size
+  }
+  return trains.map((parts) => ({
+    bytes: new Uint8Array(Buffer.concat(parts)),
+    segment: parts.length > 1 ? (parts[0]?.length ?? 0) : 0,
+  }))
 }

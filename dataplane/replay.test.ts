@@ -9,7 +9,7 @@ import { DIRECTIONS } from './counters.js'
 import { ENCAPS, type EncapName } from './host-fixture.js'
 import { createAddress, PUBLIC_A, PUBLIC_B, SUBNET_A, SUBNET_B } from './host-fixture.js'
 import { datagramOf, packetOf } from './io/capture-frame.js'
-import { deliverable, type Receiver } from './deliverable-fixture.js'
+import { aged, deliverable, type Receiver } from './deliverable-fixture.js'
 import type { IngressCheckMode } from './ingress-check.js'
 import { endpoint4 } from './io/endpoint.js'
 import { loadPcap } from './io/pcap.js'
@@ -135,20 +135,6 @@ async function bothFamilies(encap: EncapName): Promise<Uint8Array[]> {
 }
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
-
-/** As a packet leaves: over `udp` one TTL lower, with the header checksum that goes with it. */
-function aged(packet: Buffer, encap: EncapName): Buffer {
-  const copy = Buffer.from(packet)
-  if (encap === 'vxlan') return copy
-  if ((copy[0] ?? 0) >> 4 === 6) {
-    copy[7] = (copy[7] ?? 0) - 1
-    return copy
-  }
-  copy[8] = (copy[8] ?? 0) - 1
-  const sum = copy.readUInt16BE(10) + 0x100
-  copy.writeUInt16BE((sum & 0xffff) + (sum >>> 16), 10)
-  return copy
-}
 
 for (const encap of ENCAPS) {
   t.test(`a slow twin, ${encap}: just what may be delivered is, byte for byte`, async (t) => {

@@ -39,6 +39,7 @@ import {
 import { datagramOf, packetOf } from './io/capture-frame.js'
 import { endpoint4 } from './io/endpoint.js'
 import { loadPcap } from './io/pcap.js'
+import { alone, KERNELS, mergeTrains } from './offload-fixture.js'
 import type { OffloadOptions } from './offload/offload.js'
 import { createRootPath } from './wire/packet-fixture.js'
 import { VXLAN_PORT } from './encap/vxlan.js'
@@ -53,14 +54,6 @@ interface Given {
   readonly packet: Uint8Array
   readonly size: number
 }
-
-/** Which offloads hosts may have: all, or some of them as on older kernels. */
-const kernels: readonly OffloadOptions[] = [
-  ALL_OFFLOADS,
-  { ...ALL_OFFLOADS, canJoinUdp: false, maxRun: 64 },
-  { ...ALL_OFFLOADS, maxRun: 1, hasTrains: false },
-  { ...ALL_OFFLOADS, canJoinTcp: false, canJoinUdp: false },
-]
 
 const breathe = (host: TestHost): void => {
   while (host.engine.breath() > 0);
@@ -112,37 +105,6 @@ function deliver(
     written: written.length,
     host,
   }
-}
-
-interface Train {
-  readonly bytes: Uint8Array
-  readonly segment: number
-}
-const alone = (bytes: Uint8Array): Train => ({ bytes, segment: 0 })
-
-/** Merges neighbours as UDP GRO does: equal sizes, a shorter one last, 64 at most, and here and there fewer. */
-function mergeTrains(datagrams: readonly Uint8Array[], cuts: readonly number[]): Train[] {
-  const trains: Uint8Array[][] = []
-  let isOpen = false
-  for (const [n, datagram] of datagrams.entries()) {
-    const last = trains.at(-1)
-    const size = last?.[0]?.length ?? 0
-    const fits: boolean =
-      isOpen &&
-      last !== undefined &&
-      datagram.length <= size &&
-      datagram.length > 0 &&
-      last.length < 64 &&
-      (last.length + 1) * size < 65507 &&
-      !cuts.includes(n)
-    if (fits) last?.push(datagram)
-    else trains.push([datagram])
-    isOpen = !fits || datagram.length === size
-  }
-  return trains.map((parts) => ({
-    bytes: new Uint8Array(Buffer.concat(parts)),
-    segment: parts.length > 1 ? (parts[0]?.length ?? 0) : 0,
-  }))
 }
 
 /** Verdicts of both directions; both engines must have counted the same. */
@@ -275,7 +237,7 @@ t.test('random traffic', async (t) => {
     fc.property(
       fc.array(step, { minLength: 1, maxLength: 60 }),
       fc.constantFrom(...ENCAPS),
-      fc.constantFrom(...kernels),
+      fc.constantFrom(...KERNELS),
       fc.array(fc.nat(200), { maxLength: 10 }),
       (steps, encap, offload, cuts) => {
         compare(createTraffic(steps), encap, offload, cuts)
@@ -298,7 +260,7 @@ for (const [family, first, count] of [
       damage: null,
     }))
     for (const encap of ENCAPS) {
-      for (const offload of kernels) compare(createTraffic(steps), encap, offload, [])
+      for (const offload of KERNELS) compare(createTraffic(steps), encap, offload, [])
       const { datagrams } = sendFromA(createTraffic(steps), encap)
       const written = compareDelivery(datagrams, encap, ALL_OFFLOADS, [])
       t.ok(written < datagrams.length / 5, `${encap}: ${written} writes of ${datagrams.length}`)
@@ -337,7 +299,7 @@ for (const name of readdirSync(cases).filter((entry) => /^\d/.test(entry))) {
       const out = await recorded(join(cases, name, 'tun-in.pcap'), false)
       const into = await recorded(join(cases, name, 'udp-in.pcap'), true)
       t.ok(out.length + into.length > 10)
-      for (const offload of kernels) {
+      for (const offload of KERNELS) {
         const given = out.map((packet) => ({ packet, size: 0 }))
         compare(given, encap, offload, [])
         t.strictSame(sendFromA(given, encap, offload).icmp, sendFromA(given, encap).icmp)
@@ -355,6 +317,6 @@ t.test('the largest single packet', async () => {
   const payload = flow.createPayload(MTU - 40)
   const packet = flow.createPacket({ from: HOST_A, to: HOST_B, payload })
   for (const encap of ENCAPS) {
-    for (const offload of kernels) compare([{ packet, size: 0 }], encap, offload, [])
+    for (const offload of KERNELS) compare([{ packet, size: 0 }], encap, offload, [])
   }
 })
