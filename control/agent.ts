@@ -129,7 +129,7 @@ export class Agent {
     const open = await this.openTunnels(external, backend)
     const why = open[0]?.dataplane.whyNoSteering ?? null
     if (why !== null) {
-      log.warn(`one engine and one source port: the kernel takes no steering program: ${why}`)
+      log.warn(`one engine and one source port: ${why}`)
     }
     try {
       const lease = await this.acquire(config, backend.attrs, signal)

@@ -118,7 +118,7 @@ function createHosts(encap: EncapName, offload: OffloadOptions) {
       encap,
       offload,
       mtu: MTU,
-      hasIpv6: true,
+      hasIpv6: encap !== 'ipip',
       queueLen: 100_000,
       ingressCheck: { mode: 'off' },
     })
@@ -177,7 +177,10 @@ for (const encap of ENCAPS) {
               .map((datagram) => deliverable(datagram, receiver(encap)))
               .filter((packet) => packet !== null)
               .map((packet) => comparable(aged(packet, encap), encap))
-            const trains = offload.hasTrains ? mergeTrains(datagrams, cuts) : datagrams.map(alone)
+            const trains =
+              offload.hasTrains && encap !== 'ipip'
+                ? mergeTrains(datagrams, cuts)
+                : datagrams.map(alone)
             const outcomes = hosts.map(({ host, guard }) => {
               for (const { bytes, segment } of trains) host.outside.inject(bytes, PEER, segment)
               host.advance(1000)

@@ -17,6 +17,7 @@ import type { EncapChoice } from './encap/choice.js'
 import { VXLAN_SOURCES } from './encap/vxlan.js'
 import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
 import type { IngressCheckMode, Refusal, SourceException } from './ingress-check.js'
+import { openIpip } from './io/ipip-port.js'
 import { openRaw } from './io/raw-port.js'
 import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
@@ -24,7 +25,7 @@ import { openSockets, openTunQueues, whyNoSteering } from './io/queues.js'
 import { MAX_QUEUES } from './io/steering.js'
 import type { UdpDescriptor } from './io/udp-port.js'
 import { describeOffloads, type OffloadReport } from './offload-report.js'
-import { native } from './native/native.js'
+import { native, type Family } from './native/native.js'
 import { OverflowMeter } from './overflow.js'
 import { familyOf, RouteTable, type PeerEndpoint, type RoutePrefix } from './route-table.js'
 
@@ -43,7 +44,7 @@ export interface DataplaneOptions {
   readonly bindAddress: string
   /** Whether the network has IPv6, default false. */
   readonly ipv6?: boolean
-  /** UDP port of the socket. */
+  /** UDP port of the socket; not used by an encapsulation without ports. */
   readonly port: number
   /** Bytes asked of the kernel for the socket's receive buffer, default 4 MiB; what was granted is in the report. */
   readonly receiveBuffer?: number
@@ -113,10 +114,8 @@ export class Dataplane {
       throw new RangeError(`queues must be 1 to ${String(MAX_QUEUES)}, not ${String(wanted)}`)
     }
     this.encap = options.encap ?? { kind: 'udp' }
-    const isVxlan = this.encap.kind === 'vxlan'
-    this.whyNoSteering = wanted > 1 || isVxlan ? whyNoSteering() : null
+    this.whyNoSteering = whyNoSpread(this.encap, wanted)
     const queues = this.whyNoSteering === null ? wanted : 1
-    const sources = isVxlan && this.whyNoSteering === null ? VXLAN_SOURCES : 0
     const opened = (fd: number): void => {
       this.fds.push(fd)
     }
@@ -124,21 +123,11 @@ export class Dataplane {
     this.onRefused = options.onRefused ?? (() => undefined)
     const exceptions = options.exceptions ?? []
     this.ingressCheck = { mode: options.ingressCheck ?? 'leases', exceptions }
-    this.offloads = new Offloads(options.offload ?? ALL_OFFLOADS)
+    const offload = options.offload ?? ALL_OFFLOADS
+    this.offloads = new Offloads(this.encap.kind === 'ipip' ? { ...offload, ...NO_RUNS } : offload)
     const family = familyOf(addressBits(options.bindAddress))
     try {
-      this.sockets = openSockets(
-        {
-          family,
-          address: options.bindAddress,
-          port: options.port,
-          dontFragment: true,
-          ...(options.receiveBuffer === undefined ? {} : { receiveBuffer: options.receiveBuffer }),
-        },
-        queues,
-        sources,
-        opened,
-      )
+      this.sockets = this.openSockets(options, family, queues, opened)
       for (const socket of this.sockets) this.offloads.enableTrains(socket)
       this.rawFd = openRaw()
       opened(this.rawFd)
@@ -159,6 +148,23 @@ export class Dataplane {
     this.counters =
       options.counters ?? this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
     this.overflow = new OverflowMeter(this.device, this.sockets, this.counters)
+  }
+
+  private openSockets(
+    { bindAddress: address, port, receiveBuffer: asked }: DataplaneOptions,
+    family: Family,
+    queues: number,
+    opened: (fd: number) => void,
+  ): [UdpDescriptor, ...UdpDescriptor[]] {
+    const receiveBuffer = asked === undefined ? {} : { receiveBuffer: asked }
+    if (this.encap.kind === 'ipip') {
+      const socket = openIpip({ address, ...receiveBuffer })
+      opened(socket.fd)
+      return [socket]
+    }
+    const isSpread = this.encap.kind === 'vxlan' && this.whyNoSteering === null
+    const udp = { family, address, port, dontFragment: true, ...receiveBuffer }
+    return openSockets(udp, queues, isSpread ? VXLAN_SOURCES : 0, opened)
   }
 
   /**
@@ -286,6 +292,15 @@ export class Dataplane {
   private closeAll(): void {
     for (const fd of this.fds.splice(0)) native.close(fd)
   }
+}
+
+/** What a raw socket has not. */
+const NO_RUNS = { 'udp-segment': false, 'udp-gro': false } as const
+
+/** Why flows are not spread over several engines or source ports although they should be; null = they are. */
+function whyNoSpread({ kind }: EncapChoice, queues: number): string | null {
+  if (queues === 1 && kind !== 'vxlan') return null
+  return kind === 'ipip' ? 'every raw socket gets every packet' : whyNoSteering()
 }
 
 /** An element that is known to be there. */

@@ -5,7 +5,7 @@
 
 /** The host that the datagram came to. */
 export interface Receiver {
-  readonly encap: 'udp' | 'vxlan'
+  readonly encap: 'udp' | 'vxlan' | 'ipip'
   /** Text of its VTEP's MAC address without colons, and its VNI as three bytes of text. */
   readonly mac: string
   readonly vni: string
@@ -26,7 +26,7 @@ export function deliverable(datagram: Uint8Array, receiver: Receiver): Buffer | 
 /** As a packet leaves: over `udp` one TTL lower, with the header checksum that goes with it. */
 export function aged(packet: Buffer, encap: Receiver['encap']): Buffer {
   const copy = Buffer.from(packet)
-  if (encap === 'vxlan') return copy
+  if (encap !== 'udp') return copy
   if ((copy[0] ?? 0) >> 4 === 6) {
     copy[7] = (copy[7] ?? 0) - 1
     return copy
@@ -39,10 +39,29 @@ export function aged(packet: Buffer, encap: Receiver['encap']): Buffer {
 
 function innerOf(bytes: Buffer, { encap, mac, vni }: Receiver): Buffer | null {
   if (encap === 'udp') return bytes
+  if (encap === 'ipip') return behindOuter(bytes)
   if (bytes.length < 23 || (bytes.readUInt8(0) & 0x08) === 0) return null
   if (bytes.toString('hex', 4, 7) !== vni || bytes.toString('hex', 8, 14) !== mac) return null
   const type = { 0x0800: 4, 0x86dd: 6 }[bytes.readUInt16BE(20)]
   return type === bytes.readUInt8(22) >> 4 ? bytes.subarray(22) : null
+}
+
+/** The outer header must be whole; CE in it is passed on, or ends the packet. Source: RFC 2003, RFC 6040 §4.2 */
+function behindOuter(bytes: Buffer): Buffer | null {
+  if (bytes.length < 20 || bytes.readUInt8(0) >> 4 !== 4 || bytes.readUInt8(9) !== 4) return null
+  const headerLen = 4 * (bytes.readUInt8(0) & 15)
+  const total = bytes.readUInt16BE(2)
+  if (headerLen < 20 || total < headerLen || total > bytes.length) return null
+  const inner = Buffer.from(bytes.subarray(headerLen))
+  const first = inner[0] ?? 0
+  if (first >> 4 !== 4) return null
+  if ((bytes.readUInt8(1) & 3) !== 3 || inner.length < 20) return inner
+  const ecn = inner.readUInt8(1) & 3
+  if (ecn === 0) return null
+  inner[1] = inner.readUInt8(1) | 3
+  const sum = inner.readUInt16BE(10) - (3 - ecn)
+  inner.writeUInt16BE(sum < 0 ? sum + 0xffff : sum, 10)
+  return inner
 }
 
 function whole4(packet: Buffer, { subnet, mtu, encap }: Receiver): Buffer | null {

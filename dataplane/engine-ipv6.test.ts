@@ -8,7 +8,7 @@ import * as flow from './flow-fixture.js'
 import {
   createAddress,
   createTestHost,
-  ENCAPS,
+  UDP_ENCAPS,
   PORT,
   PUBLIC_B,
   type TestHost,
@@ -38,7 +38,7 @@ function breathe(host: TestHost): void {
   host.engine.breath()
 }
 
-for (const encap of ENCAPS) {
+for (const encap of UDP_ENCAPS) {
   t.test(`${encap}: out and in, hop limit as the backend has it`, async (t) => {
     const a = createTestHost({ encap, hasIpv6: true })
     a.inside.inject(toPeer())

@@ -13,6 +13,7 @@ import { createEngineArena, Engine } from './engine.js'
 import { attachFibReader } from './fib/lpm.js'
 import { createHopTable } from './fib/nexthop.js'
 import { widenInlining } from './inlining.js'
+import { IpipPort } from './io/ipip-port.js'
 import { RawPort } from './io/raw-port.js'
 import { TunDevice } from './io/tun-device.js'
 import { UdpPort } from './io/udp-port.js'
@@ -38,7 +39,10 @@ const arena = createEngineArena(setup.mtu, encap, setup.offload)
 const engine = new Engine({
   arena,
   inside: new TunDevice(setup.tun, arena),
-  outside: new UdpPort(setup.socket, arena),
+  outside:
+    setup.encap.kind === 'ipip'
+      ? new IpipPort(setup.socket, arena)
+      : new UdpPort(setup.socket, arena),
   icmp: new RawPort(setup.rawFd, arena),
   ...(setup.rawFd6 === null || setup.localAddress6 === null
     ? {}

@@ -17,6 +17,7 @@ import { createMemoryPair, type MemoryPair } from './io/memory.js'
 import { native } from './native/native.js'
 import { NO_OFFLOAD, type OffloadOptions, type OnGivenUp } from './offload/offload.js'
 import { type Arena, createArena } from './packet/arena.js'
+import * as ipv4 from './wire/ipv4.js'
 
 /** Address bits of text that is an address. */
 export function createAddress(text: string): number {
@@ -41,16 +42,27 @@ export const MAC_A: Mac = { high: 0x0e00, low: 0x0000_000a }
 export const MAC_B: Mac = { high: 0x0e00, low: 0x0000_000b }
 export const VNI = 1
 
-/** The encapsulations that an engine may have. */
-export const ENCAPS = ['udp', 'vxlan'] as const
+/** The encapsulations over UDP, which take IPv6 as well, and all that an engine may have. */
+export const UDP_ENCAPS = ['udp', 'vxlan'] as const
+export const ENCAPS = [...UDP_ENCAPS, 'ipip'] as const
+export type UdpEncapName = (typeof UDP_ENCAPS)[number]
 export type EncapName = (typeof ENCAPS)[number]
 
 /** What host A, or host B, puts before an IPv4 packet for the other one. */
 export function createPrefix(name: EncapName, fromB: boolean): Uint8Array {
   if (name === 'udp') return new Uint8Array(0)
+  if (name === 'ipip') return createOuter(fromB)
   const [from, to] = fromB ? [0x0b, 0x0a] : [0x0a, 0x0b]
   const macs = [0x0e, 0, 0, 0, 0, to, 0x0e, 0, 0, 0, 0, from]
   return Uint8Array.from([8, 0, 0, 0, 0, 0, VNI, 0, ...macs, 8, 0])
+}
+
+/** An outer header of `ipip` as a raw socket hands it over, with a length that fits any packet of the tests. */
+function createOuter(fromB: boolean): Uint8Array {
+  const view = new DataView(new ArrayBuffer(ipv4.HEADER_LEN))
+  const [from, to] = fromB ? [PUBLIC_B, PUBLIC_A] : [PUBLIC_A, PUBLIC_B]
+  ipv4.write(view, 0, ipv4.HEADER_LEN, 0, 0, 0, 64, ipv4.PROTO_IPIP, from, to)
+  return new Uint8Array(view.buffer)
 }
 
 /** Everything that a new kernel can do. */
@@ -110,13 +122,13 @@ export function createTestHost(options: TestHostOptions = {}): TestHost {
   const encap = createEncap({ kind: backend, vni: VNI, mac: isB ? MAC_B : MAC_A }, hops)
   const { bytes } = createEngineArena(mtu, encap, offload)
   const arena = createArena(new ArrayBuffer(bytes.length + GUARD_BYTES))
-  const devices = createMemoryPair(arena, queueLen, offload.hasVnet)
+  const devices = createMemoryPair(arena, queueLen, offload.hasVnet, backend !== 'ipip')
   const counters = new Counters(new ArrayBuffer(COUNTERS_BYTES))
   fib.writer.insert4(own, 24, fib.hops.addLocal())
   const [public4, public6] = isB ? [PUBLIC_A, PUBLIC6_A] : [PUBLIC_B, PUBLIC6_B]
   const isOuter6 = options.outer === 6
   const outer = isOuter6 ? addressBytes6(public6) : public4
-  const peer = fib.hops.addPeer(outer, PORT, isB ? MAC_A : MAC_B)
+  const peer = fib.hops.addPeer(outer, backend === 'ipip' ? 0 : PORT, isB ? MAC_A : MAC_B)
   fib.writer.insert4(other, 24, peer)
   const [own6, other6] = isB ? [SUBNET6_B, SUBNET6_A] : [SUBNET6_A, SUBNET6_B]
   fib.writer.insert6(own6, 64, fib.hops.addLocal())

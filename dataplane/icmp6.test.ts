@@ -7,7 +7,7 @@ import { EGRESS, ICMP_LIMITED, ICMP_SENT, INGRESS, SENT_IN_FRAGMENTS } from './c
 import * as flow from './flow-fixture.js'
 import {
   createTestHost,
-  ENCAPS,
+  UDP_ENCAPS,
   PORT,
   PUBLIC6_B,
   PUBLIC_B,
@@ -135,7 +135,7 @@ t.test('a peer that cannot be reached', async (t) => {
   t.same(errors(host), [error(UNREACHABLE, 3, 0, lower(toPeer()), [...HOST_A6])])
 })
 
-for (const encap of ENCAPS) {
+for (const encap of UDP_ENCAPS) {
   for (const outer of [4, 6] as const) {
     t.test(`${encap} over IPv${outer}: too big for the path`, async (t) => {
       const before = encap === 'udp' ? 0 : 22

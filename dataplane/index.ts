@@ -43,6 +43,7 @@ export {
 export type { Encap } from './encap/encap.js'
 export type { EncapChoice } from './encap/choice.js'
 export { flannelUdp, UDP_OVERHEAD, UDP_PORT } from './encap/flannel-udp.js'
+export { IPIP_OVERHEAD } from './encap/ipip.js'
 export {
   createVxlan,
   VXLAN_OVERHEAD,

@@ -6,7 +6,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { DIRECTIONS } from './counters.js'
-import { ENCAPS, type EncapName } from './host-fixture.js'
+import { UDP_ENCAPS, type UdpEncapName } from './host-fixture.js'
 import { createAddress, PUBLIC_A, PUBLIC_B, SUBNET_A, SUBNET_B } from './host-fixture.js'
 import { datagramOf, packetOf } from './io/capture-frame.js'
 import { aged, deliverable, type Receiver } from './deliverable-fixture.js'
@@ -28,7 +28,7 @@ const SUBNET6_B = 0xfd00_0005_0002n << 80n
 const PORTS = { udp: 8285, vxlan: 8472 } as const
 
 /** The datagrams of a capture. */
-async function recorded(name: string, encap: EncapName): Promise<Uint8Array[]> {
+async function recorded(name: string, encap: UdpEncapName): Promise<Uint8Array[]> {
   const { header, records } = await loadPcap(createRootPath('fixtures', 'pcap', name))
   return [...records].flatMap(({ bytes }) => {
     const packet = packetOf(header.linkType, bytes)
@@ -40,7 +40,7 @@ async function recorded(name: string, encap: EncapName): Promise<Uint8Array[]> {
 
 /** Host B, or host A, which knows the other one. */
 function createReplay(
-  encap: EncapName,
+  encap: UdpEncapName,
   isB: boolean,
   ingressCheck: IngressCheckMode = 'leases',
 ): Replay {
@@ -91,7 +91,7 @@ function total(replay: Replay): number {
 }
 
 const captures = { udp: 'ethernet.pcap', vxlan: 'vxlan.pcap' } as const
-for (const encap of ENCAPS) {
+for (const encap of UDP_ENCAPS) {
   t.test(`damaged packets, ${encap}`, async (t) => {
     const datagrams = await recorded(captures[encap], encap)
     t.ok(datagrams.length > 8)
@@ -128,7 +128,7 @@ for (const encap of ENCAPS) {
 }
 
 /** Recorded datagrams of both families, for either encapsulation: those of VXLAN without their headers are `udp`'s. */
-async function bothFamilies(encap: EncapName): Promise<Uint8Array[]> {
+async function bothFamilies(encap: UdpEncapName): Promise<Uint8Array[]> {
   const names = ['vxlan.pcap', 'vxlan6.pcap']
   const all = (await Promise.all(names.map((name) => recorded(name, 'vxlan')))).flat()
   return encap === 'vxlan' ? all : all.map((bytes) => bytes.subarray(22))
@@ -136,7 +136,7 @@ async function bothFamilies(encap: EncapName): Promise<Uint8Array[]> {
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 
-for (const encap of ENCAPS) {
+for (const encap of UDP_ENCAPS) {
   t.test(`a slow twin, ${encap}: just what may be delivered is, byte for byte`, async (t) => {
     const datagrams = await bothFamilies(encap)
     const replay = createReplay(encap, true, 'off')
@@ -186,7 +186,7 @@ function isSuperPacket(datagram: Uint8Array, delivered: readonly Uint8Array[]): 
 }
 
 /** Equal, apart from a checksum of TCP or UDP that a kernel on the same machine left unfinished. */
-function isSamePacket(got: Uint8Array, want: Buffer, encap: EncapName): boolean {
+function isSamePacket(got: Uint8Array, want: Buffer, encap: UdpEncapName): boolean {
   if (hexOf(got) === want.toString('hex')) return true
   if (encap === 'udp' || got.length !== want.length) return false
   const different = [...got.keys()].filter((at) => got[at] !== want[at])
@@ -195,7 +195,7 @@ function isSamePacket(got: Uint8Array, want: Buffer, encap: EncapName): boolean 
 }
 
 t.test('a datagram from nobody we know', async (t) => {
-  for (const encap of ENCAPS) {
+  for (const encap of UDP_ENCAPS) {
     const [datagram] = await recorded(captures[encap], encap)
     const from = endpoint4(createAddress('172.30.0.99'), PORTS[encap])
     const fate = createReplay(encap, true).ingress(datagram!, from, 1)

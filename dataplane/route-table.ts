@@ -16,7 +16,7 @@ import type { Family } from './native/native.js'
 export type RoutePrefix =
   { readonly addr: number; readonly len: number } | { readonly addr: bigint; readonly len: number }
 
-/** Where a peer's datagrams go: UDP port, and an address as text, of the family of the own socket. */
+/** Where a peer's packets go: UDP port (0 = there is none), and an address as text, of the family of the own socket. */
 export interface PeerEndpoint {
   readonly address: string
   readonly port: number

@@ -63,11 +63,13 @@ const breathe = (host: TestHost): void => {
 function sendFromA(given: readonly Given[], encap: EncapName, offload?: OffloadOptions) {
   const host = createTestHost({
     encap,
-    hasIpv6: true,
+    hasIpv6: encap !== 'ipip',
     queueLen: QUEUE,
     ...(offload === undefined ? {} : { offload }),
   })
   for (const { packet, size } of given) {
+    // Dropped in one piece by one twin, and segment by segment by the other.
+    if (encap === 'ipip' && (packet[0] ?? 0) >> 4 === 6) continue
     const pieces = size === 0 ? [packet] : flow.createSegments(packet, size)
     if (offload === undefined) for (const piece of pieces) host.inside.inject(piece)
     else if (size === 0) host.inside.inject(packet)
@@ -92,11 +94,14 @@ function deliver(
   const host = createTestHost({
     encap,
     isB,
-    hasIpv6: true,
+    hasIpv6: encap !== 'ipip',
     queueLen: QUEUE,
     ...(offload === undefined ? {} : { offload }),
   })
-  const trains = offload?.hasTrains === true ? mergeTrains(datagrams, cuts) : datagrams.map(alone)
+  const trains =
+    offload?.hasTrains === true && encap !== 'ipip'
+      ? mergeTrains(datagrams, cuts)
+      : datagrams.map(alone)
   for (const { bytes, segment } of trains) host.outside.inject(bytes, FROM_A, segment)
   breathe(host)
   const written = host.inside.drainWithHeaders()
@@ -261,6 +266,7 @@ for (const [family, first, count] of [
     }))
     for (const encap of ENCAPS) {
       for (const offload of KERNELS) compare(createTraffic(steps), encap, offload, [])
+      if (encap === 'ipip' && family === 'IPv6') continue
       const { datagrams } = sendFromA(createTraffic(steps), encap)
       const written = compareDelivery(datagrams, encap, ALL_OFFLOADS, [])
       t.ok(written < datagrams.length / 5, `${encap}: ${written} writes of ${datagrams.length}`)

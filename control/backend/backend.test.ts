@@ -5,6 +5,7 @@ import t from 'tap'
 import { runCommand } from '../host/command.js'
 import { parsePrefix4 } from '../prefix.js'
 import { addressNeeds, createBackend, type PathEnd } from './backend.js'
+import { refuseHolder, whyNotOurs } from './takeover.js'
 import { parseNetworkConfig } from '../network-config.js'
 import { formatLeaseAttrs, parseLeaseAttrs } from '../lease-json.js'
 import { leaseOf } from '../scripted-store.js'
@@ -149,6 +150,7 @@ t.test('which addresses the interface must have', async (t) => {
     [{ Type: 'udp', Underlay: 'ipv6' }, DUAL, 'optional required'],
     [{ Type: 'udp', Underlay: 'ipv6' }, SIX, 'unused required'],
     [{ Type: 'udp' }, SIX, 'required unused'],
+    [{ Type: 'ipip' }, { Network: '10.5.0.0/16' }, 'required unused'],
     [{ Type: 'vxlan' }, { Network: '10.5.0.0/16' }, 'required unused'],
     [{ Type: 'vxlan' }, DUAL, 'required required'],
     [{ Type: 'vxlan' }, SIX, 'unused required'],
@@ -316,6 +318,39 @@ t.test('F50 host-gw: routes through peers', async (t) => {
     code: 'HEDDLE_CONFIG',
     message: /--public-ip 198\.51\.100\.1 is not the address 172\.30\.0\.11 of eth0/,
   })
+})
+
+t.test('F52 ipip: device, lease and peers', async (t) => {
+  const backend = await create({ Type: 'ipip', DirectRouting: true })
+  t.match(backend, { port: null, mtu: 1480, kernel: [], hooks: null, directRouting: true })
+  const [tunnel] = backend.tunnels
+  const wanted = { device: 'flannel.ipip', mtu: 1480, encap: { kind: 'ipip' }, outer: 4 }
+  t.match(tunnel, { ...wanted, ipv4: true, ipv6: false })
+  t.equal(
+    formatLeaseAttrs(backend.attrs),
+    '{"PublicIP":"198.51.100.1","PublicIPv6":null,"BackendType":"ipip"}',
+  )
+  const peer = { publicIP: '172.30.0.12', publicIPv6: null, backendType: 'ipip' }
+  t.same(tunnel!.reach(peer), { address: '172.30.0.12', port: 0 })
+  t.match(tunnel!.reach({ ...peer, backendType: '' }), { fault: /none, as of udp/ })
+  await t.rejects(create({ Type: 'ipip' }, LEASE, DUAL), { message: /ipip" carries IPv4 only/ })
+  await t.rejects(create({ Type: 'ipip', Underlay: 'ipv6' }), { message: /IPv4 in IPv4/ })
+  await t.rejects(create({ Type: 'ipip', DirectRouting: 'yes' }), { message: /DirectRouting/ })
+})
+
+t.test('F52 ipip: devices of the kernel that are there already', async (t) => {
+  const tunnel = { device: 'flannel.ipip', port: 0, encap: { kind: 'ipip' } } as const
+  const linkOf = (kind: string) => ({ ifname: 'flannel.ipip', linkinfo: { info_kind: kind } })
+  t.equal(whyNotOurs(linkOf('ipip'), tunnel), null, 'flanneld left it')
+  t.equal(whyNotOurs(linkOf('vxlan'), tunnel), 'it is a vxlan device')
+  const tunl0 = { ifname: 'tunl0', linkinfo: { info_kind: 'ipip' } }
+  t.throws(
+    () => {
+      refuseHolder([{ ...tunl0, flags: ['NOARP', 'UP'] }], tunnel)
+    },
+    { code: 'HEDDLE_BUSY', message: /tunl0 down/ },
+  )
+  refuseHolder([{ ...tunl0, flags: ['NOARP'] }], tunnel)
 })
 
 t.test('F54 alloc: a lease and nothing else', async (t) => {

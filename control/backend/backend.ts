@@ -10,6 +10,7 @@
  *                            tunnels, or devices of the kernel
  *     vxlan with Underlay    a tunnel, `flannel.<VNI>`, IPv4 and IPv6 inside, outside as Underlay says
  *     host-gw                routes, IPv4 and IPv6 each for itself
+ *     ipip                   a tunnel, IPv4 in IPv4
  *     extension              whatever the commands do
  *     alloc                  none
  */
@@ -22,6 +23,7 @@ import { createAlloc } from './alloc.js'
 import { parseUnderlay, requireBackendType } from './config.js'
 import { createExtension, type Hooks } from './extension.js'
 import { createHostGw } from './host-gw.js'
+import { createIpip } from './ipip.js'
 import { createUdp } from './udp.js'
 import { createVxlan } from './vxlan.js'
 
@@ -52,7 +54,7 @@ export interface Path {
 export interface Tunnel extends Path {
   /** Name of the TUN device; `%d` is filled in by the kernel. */
   readonly device: string
-  /** UDP port at both ends. */
+  /** UDP port at both ends; 0 = there are no ports. */
   readonly port: number
   /** MTU of the TUN device. */
   readonly mtu: number
@@ -115,12 +117,13 @@ export interface Facts {
  * @throws HeddleError HEDDLE_CONFIG
  */
 export function addressNeeds(config: NetworkConfig): AddressNeeds {
-  const isUdp = requireBackendType(config) === 'udp'
+  const type = requireBackendType(config)
   const underlay = parseUnderlay(config)
   // By its IPv4 address a host is known to flannel; on an IPv6 underlay there may be none.
   if (underlay === 6)
     return { ipv4: config.ipv4 === null ? 'unused' : 'optional', ipv6: 'required' }
-  if (underlay === 4 || isUdp) return { ipv4: 'required', ipv6: 'unused' }
+  if (underlay === 4 || type === 'udp' || type === 'ipip')
+    return { ipv4: 'required', ipv6: 'unused' }
   return {
     ipv4: config.ipv4 === null ? 'unused' : 'required',
     ipv6: config.ipv6 === null ? 'unused' : 'required',
@@ -143,6 +146,8 @@ export async function createBackend(
       return createVxlan(config, external, facts)
     case 'host-gw':
       return createHostGw(config, external)
+    case 'ipip':
+      return createIpip(config, external)
     case 'alloc':
       return createAlloc(external)
     case 'extension':

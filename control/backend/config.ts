@@ -10,7 +10,7 @@ import type { NetworkConfig } from '../network-config.js'
 export const UDP_PORT = 8285
 
 /** Backend types that this build can run. */
-export const BACKENDS = ['udp', 'vxlan', 'host-gw', 'alloc', 'extension'] as const
+export const BACKENDS = ['udp', 'vxlan', 'host-gw', 'ipip', 'alloc', 'extension'] as const
 
 export type BackendType = (typeof BACKENDS)[number]
 
@@ -112,6 +112,19 @@ function parseDataplane(config: NetworkConfig): Dataplane {
   throw invalid(
     `Backend.Dataplane is ${quoteValue(value)}; write "user", "kernel" or "auto", or leave it out`,
   )
+}
+
+/**
+ * Options of the `ipip` backend.
+ * @throws HeddleError HEDDLE_CONFIG
+ */
+export function parseIpipBackend(config: NetworkConfig): { readonly directRouting: boolean } {
+  if (parseUnderlay(config) === 6) {
+    throw invalid(
+      'Backend.Underlay is "ipv6", and ipip is IPv4 in IPv4; leave it out, or use vxlan',
+    )
+  }
+  return { directRouting: isSet(config, 'DirectRouting') }
 }
 
 /** Commands of the `extension` backend; null = not given. */

@@ -1,7 +1,7 @@
 /**
- * Taking over from flanneld: the VXLAN device that it leaves in the kernel has the name of our TUN device
- * and holds the port. Where it is the one that this host's lease speaks of, it is removed, and its MAC
- * address, which peers know, goes on as ours. Whatever else stands there stays, and is named.
+ * Taking over from flanneld: the device that it leaves in the kernel has the name of our TUN device. A VXLAN
+ * device holds the port as well; where it is the one that this host's lease speaks of, it is removed, and
+ * its MAC address, which peers know, goes on as ours. Whatever else stands there stays, and is named.
  */
 import { formatMac } from '../../dataplane/index.js'
 import type { Backend, Tunnel } from './backend.js'
@@ -16,7 +16,7 @@ import type { Logger } from '../log.js'
  */
 export async function takeOver({ tunnels, kernel }: Backend, log: Logger): Promise<void> {
   const devices = kernel.flatMap(({ device }) => (device === null ? [] : [device.name]))
-  if (devices.length === 0 && tunnels.every(({ encap }) => encap.kind !== 'vxlan')) return
+  if (devices.length === 0 && tunnels.every(({ encap }) => encap.kind === 'udp')) return
   const links = await readLinks()
   for (const name of devices) {
     const link = links.find(({ ifname }) => ifname === name)
@@ -30,9 +30,9 @@ export async function takeOver({ tunnels, kernel }: Backend, log: Logger): Promi
       const why = whyNotOurs(link, tunnel)
       if (why !== null) throw isInTheWay(device, why)
       await removeLink(device)
-      log.info(
-        `took over from the kernel's VXLAN device ${device}, which is removed; its MAC address stays`,
-      )
+      const isVxlan = tunnel.encap.kind === 'vxlan'
+      const [kind, stays] = isVxlan ? ['VXLAN', '; its MAC address stays'] : ['ipip', '']
+      log.info(`took over from the kernel's ${kind} device ${device}, which is removed${stays}`)
     }
     refuseHolder(links, tunnel)
   }
@@ -51,7 +51,8 @@ export function whyNotOurs(
   { encap, port }: Pick<Tunnel, 'encap' | 'port'>,
 ): string | null {
   const kind = kindOf(link)
-  if (encap.kind !== 'vxlan' || kind !== 'vxlan') return `it is a ${kind} device`
+  if (encap.kind !== kind) return `it is a ${kind} device`
+  if (encap.kind !== 'vxlan') return null
   const { id, port: itsPort } = link.linkinfo?.info_data ?? {}
   if (id !== encap.vni) return `its VNI is ${String(id)}, not ${String(encap.vni)}`
   if (itsPort !== port) return `its port is ${String(itsPort)}, not ${String(port)}`
@@ -60,8 +61,22 @@ export function whyNotOurs(
   return `its MAC address ${String(link.address)} is not the one of this host's lease`
 }
 
-/** A VXLAN device of another name that holds the port. */
-function refuseHolder(links: readonly LinkInfo[], { device, port }: Tunnel): void {
+/**
+ * A device of the kernel that gets our packets: a VXLAN device of another name that holds the port, or the
+ * ipip device for any peer (ip-tunnel(8)), which delivers each of them once more.
+ */
+export function refuseHolder(
+  links: readonly LinkInfo[],
+  { device, port, encap }: Pick<Tunnel, 'device' | 'port' | 'encap'>,
+): void {
+  if (encap.kind === 'ipip') {
+    const isTaking = links.some(({ ifname, flags }) => ifname === 'tunl0' && flags?.includes('UP'))
+    if (!isTaking) return
+    throw new HeddleError(
+      'HEDDLE_BUSY',
+      "the kernel's device tunl0 is up and takes every packet of protocol 4, so that pods would get each one twice; if nothing needs it: ip link set tunl0 down",
+    )
+  }
   const holder = links.find(
     (link) =>
       link.ifname !== device && kindOf(link) === 'vxlan' && link.linkinfo?.info_data?.port === port,

@@ -50,6 +50,8 @@ export async function readWay(address: string): Promise<Reaching['way']> {
 /** A device as `ip -json -details link` tells: the members that are read here. */
 export interface LinkInfo {
   readonly ifname: string
+  /** `UP`, … */
+  readonly flags?: readonly string[]
   /** MAC address. */
   readonly address?: string
   /** How its link-local IPv6 address is made; `none` = there is none. */

@@ -1,8 +1,9 @@
 /**
- * What an encapsulation is: the bytes between the outer UDP header and the inner IP packet.
+ * What an encapsulation is: the bytes that we put before the inner IP packet.
  *
  * The outer IP and UDP headers are the kernel's (the socket adds them), so an encapsulation writes
- * only what follows them, into the headroom before the packet.
+ * only what follows them, into the headroom before the packet; but for `ipip`, whose outer IP header is
+ * all there is.
  */
 import type { Verdict } from '../packet/verdict.js'
 
@@ -20,7 +21,7 @@ export interface Encap {
    */
   push(view: DataView, at: number, hop: number): void
   /**
-   * Checks the header at the start of a datagram.
+   * Checks the header at the start of a datagram. It may change the inner packet as the header asks.
    * @param at   first byte of the datagram
    * @param len  its length
    * @returns    FORWARD when the inner packet begins at at + headerLen, else the reason to drop

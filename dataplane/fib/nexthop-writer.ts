@@ -49,14 +49,14 @@ export class HopWriter {
   /**
    * Adds a peer.
    * @param address  outer address: int32 or uint32 for IPv4, 16 bytes for IPv6
-   * @param port     UDP port, 1..65535
+   * @param port     UDP port, 1..65535; 0 for an encapsulation without ports
    * @param mac      MAC address of its VTEP, for an encapsulation that has them
    * @returns        its hop index, at least 1
    * @throws RangeError for an address or port that is none, or when all indices are in use
    */
   addPeer(address: number | Uint8Array, port: number, mac: Mac = NO_MAC): number {
-    if (!Number.isInteger(port) || port < 1 || port > 65535) {
-      throw new RangeError(`UDP port ${String(port)} is not within 1..65535`)
+    if (!Number.isInteger(port) || port < 0 || port > 65535) {
+      throw new RangeError(`UDP port ${String(port)} is not within 0..65535`)
     }
     if (typeof address === 'number') {
       if (!Number.isInteger(address) || address < -0x80000000 || address > 0xffffffff) {

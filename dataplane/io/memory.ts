@@ -11,6 +11,7 @@ import type { Arena } from '../packet/arena.js'
 import type { Batch } from '../packet/batch.js'
 import type { Entries } from '../packet/entries.js'
 import { VNET_HDR_LEN } from '../packet/layout.js'
+import * as ipv4 from '../wire/ipv4.js'
 import * as vnethdr from '../wire/vnethdr.js'
 import type { InsideDevice, OutsidePort } from './device.js'
 import { decodeName, EAGAIN, EDESTADDRREQ, EINVAL, EMSGSIZE, type Endpoint } from './endpoint.js'
@@ -131,15 +132,19 @@ export class MemoryOutside implements OutsidePort {
   private sent: SentDatagram[] = []
   private readonly refusals = new Refusals()
   private readonly narrowPaths = new NarrowPaths()
+  private readonly hasPorts: boolean
   private mayFragment = false
 
   /**
    * @param arena     the memory that entries point into
    * @param capacity  datagrams each queue holds
+   * @param hasPorts  whether destinations have UDP ports, as all have but those of a raw socket, which completes
+   *                  the IPv4 header that its packets begin with
    */
-  constructor(arena: Arena, capacity: number = DEFAULT_QUEUE_LEN) {
+  constructor(arena: Arena, capacity: number = DEFAULT_QUEUE_LEN, hasPorts = true) {
     this.arena = arena
     this.capacity = capacity
+    this.hasPorts = hasPorts
   }
 
   /**
@@ -211,7 +216,7 @@ export class MemoryOutside implements OutsidePort {
     if (entries.name(i) < 0) return EDESTADDRREQ
     const to = decodeName(names, entries.name(i))
     // The kernel refuses a destination port of 0 (udp_sendmsg).
-    if (to === null || to.port === 0) return EINVAL
+    if (to === null || (to.port === 0) === this.hasPorts) return EINVAL
     if (segment > this.narrowPaths.room(to)) return this.narrowPaths.errno(to)
     const bytes = gatherEntry(this.arena, entries, i)
     const room = this.mayFragment || segment > 0 ? MAX_DATAGRAM : this.narrowPaths.room(to)
@@ -219,9 +224,17 @@ export class MemoryOutside implements OutsidePort {
     const datagrams = cut(bytes, segment)
     if (datagrams.length > MAX_RUN) return EINVAL
     if (this.sent.length + datagrams.length > this.capacity) return EAGAIN
+    if (!this.hasPorts) for (const packet of datagrams) completeHeader(packet)
     for (const datagram of datagrams) this.sent.push({ bytes: datagram, to })
     return 0
   }
+}
+
+/** What a raw socket does to an IPv4 header (raw(7), IP_HDRINCL), but for the source. */
+function completeHeader(packet: Uint8Array): void {
+  const view = new DataView(packet.buffer, packet.byteOffset, packet.length)
+  ipv4.setTotalLen(view, 0, packet.length)
+  ipv4.finishChecksum(view, 0)
 }
 
 /**
@@ -268,15 +281,17 @@ export interface MemoryPair {
  * @param arena     the engine's arena, into which its entries point
  * @param capacity  packets each queue holds, default 500
  * @param hasVnet   whether a virtio-net header precedes each packet inside, default not
+ * @param hasPorts  whether destinations have UDP ports, default yes
  */
 export function createMemoryPair(
   arena: Arena,
   capacity: number = DEFAULT_QUEUE_LEN,
   hasVnet = false,
+  hasPorts = true,
 ): MemoryPair {
   return {
     inside: new MemoryInside(arena, capacity, hasVnet),
-    outside: new MemoryOutside(arena, capacity),
+    outside: new MemoryOutside(arena, capacity, hasPorts),
     raw: new MemoryRaw(arena, capacity),
   }
 }

@@ -17,13 +17,14 @@ import { openUdp, type UdpDescriptor, type UdpOptions } from './udp-port.js'
 /** Source ports that are tried before giving up. */
 const TRIES = 100
 
-/** Whether the kernel takes a steering program. @returns null, or what it said */
+/** Whether the kernel takes a steering program. @returns null, or that it does not, with what it said */
 export function whyNoSteering(): string | null {
   try {
     native.close(native.loadFilter(refuseAll()))
     return null
   } catch (error) {
-    return error instanceof Error ? error.message : String(error)
+    const what = error instanceof Error ? error.message : String(error)
+    return `the kernel takes no steering program: ${what}`
   }
 }
 

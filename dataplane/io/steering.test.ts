@@ -24,7 +24,7 @@ if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
 const { default: t } = await import('tap')
 
 const why = whyNoSteering()
-const skip = why !== null && `this kernel takes no steering program here: ${why}`
+const skip = why !== null && why
 const QUEUES = 4
 
 function ip(...args: string[]): void {

@@ -10,7 +10,8 @@ import type { Arena } from '../packet/arena.js'
 import type { Batch } from '../packet/batch.js'
 import type { Entries } from '../packet/entries.js'
 import type { OutsidePort } from './device.js'
-import { decodeName, describeAddress, type Endpoint } from './endpoint.js'
+import { decodeName } from './endpoint.js'
+import { pathMtu } from './path-mtu.js'
 
 /** Chosen by us: with less than 1 MiB a burst of segmentation offload overruns the socket. */
 const DEFAULT_BUFFER = 4 * 1024 * 1024
@@ -40,7 +41,7 @@ export interface UdpOptions {
   readonly dualStack?: boolean
 }
 
-/** An open UDP socket: plain data. */
+/** An open socket: plain data. */
 export interface UdpDescriptor {
   readonly fd: number
   readonly family: Family
@@ -63,15 +64,13 @@ export function openUdp(options: UdpOptions): UdpDescriptor {
     configure(fd, options)
     const anywhere = options.family === 4 ? '0.0.0.0' : '::'
     native.bind(fd, options.address ?? anywhere, options.port, options.device)
-    const { SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE } = native.constants
     const { address, port } = native.localAddress(fd)
     return {
       fd,
       family: options.family,
       address,
       port,
-      receiveBuffer: growBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, options.receiveBuffer),
-      sendBuffer: growBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, options.sendBuffer),
+      ...growBuffers(fd, options),
     }
   } catch (error) {
     native.close(fd)
@@ -110,6 +109,21 @@ function setFragmenting(fd: number, family: Family, mayFragment: boolean): void 
 }
 
 /**
+ * Makes both buffers of a socket as large as asked for, or as the process may.
+ * @returns bytes achieved
+ */
+export function growBuffers(
+  fd: number,
+  asked: { readonly receiveBuffer?: number; readonly sendBuffer?: number },
+): { readonly receiveBuffer: number; readonly sendBuffer: number } {
+  const { SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE } = native.constants
+  return {
+    receiveBuffer: growBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, asked.receiveBuffer),
+    sendBuffer: growBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, asked.sendBuffer),
+  }
+}
+
+/**
  * Sets a buffer size beyond the system's limit where the process may, up to the limit otherwise.
  * The kernel keeps twice the number for its bookkeeping and reports the double (socket(7)).
  */
@@ -124,24 +138,6 @@ function growBuffer(fd: number, force: number, plain: number, size = DEFAULT_BUF
     native.setOption(fd, SOL_SOCKET, plain, size)
   }
   return native.getOption(fd, SOL_SOCKET, plain) / 2
-}
-
-/**
- * Asks a socket that is connected to the destination for a moment (ip(7), IP_MTU).
- * @throws NativeError when there is no route, or no socket to be had
- */
-function askPathRoom(to: Endpoint, from: string | null): number {
-  const { IPPROTO_IP, IP_MTU, IPPROTO_IPV6, IPV6_MTU } = native.constants
-  const fd = native.udpSocket(to.family)
-  try {
-    if (from !== null) native.bind(fd, from, 0)
-    native.connect(fd, describeAddress(to), to.port)
-    return to.family === 4
-      ? native.getOption(fd, IPPROTO_IP, IP_MTU) - HEADERS_4
-      : native.getOption(fd, IPPROTO_IPV6, IPV6_MTU) - HEADERS_6
-  } finally {
-    native.close(fd)
-  }
 }
 
 export class UdpPort implements OutsidePort {
@@ -196,15 +192,9 @@ export class UdpPort implements OutsidePort {
   }
 
   pathRoom(names: Uint8Array, name: number): number {
+    const mtu = pathMtu(names, name, this)
     const to = decodeName(names, name)
-    if (to === null) return 0
-    try {
-      // The same source, since a route may depend on it.
-      return askPathRoom(to, to.family === this.family ? this.address : null)
-    } catch (error) {
-      if (isNativeError(error)) return 0
-      throw error
-    }
+    return mtu === 0 || to === null ? 0 : mtu - (to.family === 4 ? HEADERS_4 : HEADERS_6)
   }
 
   /** Datagrams lost so far because the receive buffer was full. */

@@ -5,7 +5,8 @@
  *
  * A finished checksum equals that sum in one of 65 536 packets by chance; it is then computed anew,
  * which changes nothing if it was right. But a sender that wants to can have its packets taken without
- * their being verified, so this is for VXLAN alone, whose kernel devices do it, and is counted.
+ * their being verified, so this is for VXLAN, whose kernel devices do it, and for ipip, whose packets the
+ * own kernel joins (GRO) before a raw socket gets them; and it is counted.
  */
 import { pseudo4, pseudo6 } from '../wire/checksum.js'
 import * as ipv4 from '../wire/ipv4.js'

@@ -45,6 +45,11 @@ export const VERDICTS = [
   ],
   ['neighbour_answered', 'a peer asked through VXLAN for our MAC address (ARP, ND), and was told'],
   ['drop_neighbour_limited', 'the same beyond the rate limit, which is not answered'],
+  ['drop_ipip_malformed', 'the outer header of a packet of protocol 4 makes no sense'],
+  [
+    'drop_ipip_congested',
+    'the outer header tells of congestion (ECN), which the inner one cannot pass on',
+  ],
 ] as const
 
 /** Name of a verdict, as counters and documents show it. */
@@ -85,6 +90,8 @@ export const DROP_IPV6_TRUNCATED = 28
 export const DROP_PEER_NO_IPV6 = 29
 export const NEIGHBOUR_ANSWERED = 30
 export const DROP_NEIGHBOUR_LIMITED = 31
+export const DROP_IPIP_MALFORMED = 32
+export const DROP_IPIP_CONGESTED = 33
 
 /** How many verdicts there are. */
 export const VERDICT_COUNT = VERDICTS.length

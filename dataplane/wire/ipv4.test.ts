@@ -256,3 +256,20 @@ t.test('describeAddress takes int32 and uint32', (t) => {
   }
   t.end()
 })
+
+t.test('markCongested: the checksum is the one of a header written so', (t) => {
+  const [marked, fresh] = [0, 1].map(() => new DataView(new ArrayBuffer(ipv4.HEADER_LEN))) as [
+    DataView,
+    DataView,
+  ]
+  let wrong = 0
+  for (let id = 0; id <= 0xffff; id++) {
+    const tos = id & 0xff
+    ipv4.write(marked, 0, 1500, tos, id, ipv4.DONT_FRAGMENT, 64, 6, 0x0a050102, 0x0a050203)
+    ipv4.write(fresh, 0, 1500, tos | 3, id, ipv4.DONT_FRAGMENT, 64, 6, 0x0a050102, 0x0a050203)
+    ipv4.markCongested(marked, 0)
+    if (!Buffer.from(marked.buffer).equals(Buffer.from(fresh.buffer))) wrong++
+  }
+  t.equal(wrong, 0)
+  t.end()
+})

@@ -218,6 +218,40 @@ export function write(
 }
 
 /**
+ * Writes a header without options as a raw socket takes it (raw(7), IP_HDRINCL): total length,
+ * identification, checksum and source are 0, for the kernel to fill in.
+ * @param tosByte    DSCP and ECN
+ * @param flagsWord  flags and fragment offset in one word, e.g. DONT_FRAGMENT
+ * @param dstBits    destination, address bits
+ */
+export function writeOpen(
+  v: DataView,
+  at: number,
+  tosByte: number,
+  flagsWord: number,
+  ttlByte: number,
+  protocolByte: number,
+  dstBits: number,
+): void {
+  v.setInt32(at, 0x4500_0000 | (tosByte << 16))
+  v.setInt32(at + ID_AT, flagsWord)
+  v.setInt32(at + TTL_AT, (ttlByte << 24) | (protocolByte << 16))
+  v.setInt32(at + SRC_AT, 0)
+  v.setInt32(at + DST_AT, dstBits)
+}
+
+/**
+ * Sets the ECN field to CE, congestion experienced, and patches the checksum.
+ * Source: RFC 3168 §5; RFC 1624 §3, equation 3
+ */
+export function markCongested(v: DataView, at: number): void {
+  const before = v.getUint16(at)
+  const after = before | 3
+  v.setUint16(at, after)
+  setChecksum(v, at, finish(fold((~checksum(v, at) & 0xffff) + (~before & 0xffff) + after)))
+}
+
+/**
  * Address bits as text.
  * @param bits  int32 or uint32, host order
  */
