@@ -142,8 +142,11 @@ export class Agent {
       const firewall = new Firewall(wish, config, lease.subnet, previous, log)
       const { blackholeRoute } = this.options
       const { subnet } = lease
+      const callForLook = (): void => {
+        this.repairs.now()
+      }
       const kernelState = new KernelState(
-        { config, subnet, backend, tunnels, peers, blackholeRoute },
+        { config, subnet, backend, tunnels, peers, blackholeRoute, callForLook },
         log,
       )
       this.running = { config, backend, tunnels, keeper, peers, firewall, kernelState }
@@ -320,9 +323,7 @@ export class Agent {
       this.watch(running, both),
       keeper.renew(both),
       this.repairs.run(() => this.repair(running, watcher), both),
-      kernelState.watch(() => {
-        this.repairs.now()
-      }, both),
+      kernelState.watch(both),
       firewall.keep(both),
     ]
     const compacting = compact(both)
@@ -335,7 +336,7 @@ export class Agent {
       this.isReady = false
       over.abort()
       engineDied.catch(() => undefined)
-      await Promise.allSettled([...chores, compacting])
+      await Promise.allSettled([...chores, compacting, kernelState.settled()])
     }
   }
 
@@ -367,8 +368,7 @@ export class Agent {
     this.options.log.info('Watching for new subnet leases')
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
-      peers.apply(changes)
-      if (kernelState.notePeers()) this.repairs.now()
+      kernelState.notePeers(peers.apply(changes))
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }

@@ -1,19 +1,22 @@
 /**
  * What the kernel should hold for a running daemon: put together from its tunnels, backend, peers and options,
- * and brought about at the start and whenever the repair loop says so.
+ * and brought about at the start and whenever the repair loop says so. A peer that changes in between has
+ * its own entries changed at once, without a look at the thousands of others.
  */
 import type { Backend } from './backend/backend.js'
 import type { Tunnels } from './backend/tunnels.js'
 import { HeddleError } from './errors.js'
-import { reconcile } from './host/apply.js'
+import { carryOut, look } from './host/apply.js'
+import { difference, entryOf, type Change } from './host/difference.js'
 import { directRoutes } from './host/direct.js'
+import { Echoes } from './host/echoes.js'
 import { monitor } from './host/monitor.js'
 import { readRoutes } from './host/read.js'
 import { blackholes, NOTHING, together, type HostState } from './host/state.js'
-import type { LeaseSubnet } from './lease.js'
+import type { Lease, LeaseSubnet } from './lease.js'
 import type { Logger } from './log.js'
 import type { NetworkConfig } from './network-config.js'
-import type { Peers } from './peers.js'
+import { reachedOf, type PeerChange, type Peers } from './peers.js'
 import { formatPrefix4, formatPrefix6 } from './prefix.js'
 
 export interface KernelStateOptions {
@@ -25,6 +28,8 @@ export interface KernelStateOptions {
   readonly peers: Peers
   /** Whether addresses of the own subnet that no pod has lead nowhere. */
   readonly blackholeRoute: boolean
+  /** Told when the kernel should be looked at soon. */
+  readonly callForLook: () => void
 }
 
 export class KernelState {
@@ -34,26 +39,109 @@ export class KernelState {
   private knowsPeers = false
   /** What the kernel should hold as of the last look. */
   private wanted: HostState = NOTHING
+  /** Peers that have changed, whose entries are about to follow. */
+  private readonly pending = new Map<PeerChange['key'], PeerChange>()
+  private isFollowing = false
+  /** Changes are made one batch after the other. */
+  private turn: Promise<void> = Promise.resolve()
+  /** Those that are being made for peers that changed. */
+  private underWay: readonly Change[] = []
+  /** Entries that were changed for such peers since the look under way began: it may have seen either. */
+  private recent = new Set<string>()
+  private readonly echoes = new Echoes()
 
   constructor(options: KernelStateOptions, log: Logger) {
     this.options = options
     this.log = log
   }
 
-  /**
-   * The store has told of peers.
-   * @returns whether the kernel should follow at once; the engines know already
-   */
-  notePeers(): boolean {
+  /** The store has told of peers: the kernel follows at once; the engines know already. */
+  notePeers(changes: readonly PeerChange[]): void {
     const { directRouting, kernel } = this.options.backend
     const isFirst = !this.knowsPeers
     this.knowsPeers = true
-    return isFirst || directRouting || kernel.length > 0
+    // Which way a peer is reached directly, the routes of the host say.
+    if (isFirst || directRouting) this.options.callForLook()
+    else if (kernel.length > 0) this.follow(changes)
   }
 
-  /** Tells of changes to what should be there, whoever makes them, until the signal fires. */
-  watch(onChange: () => void, signal: AbortSignal): Promise<void> {
-    return monitor(() => this.wanted, onChange, signal)
+  /** Calls for a look when somebody else changes what should be there, until the signal fires. */
+  watch(signal: AbortSignal): Promise<void> {
+    const isEcho = (line: string) => this.echoes.has(line, performance.now())
+    return monitor(() => this.wanted, isEcho, this.options.callForLook, signal)
+  }
+
+  /** Resolves when the entries of all peers that have changed have followed. */
+  async settled(): Promise<void> {
+    while (this.isFollowing) await this.turn
+  }
+
+  private follow(changes: readonly PeerChange[]): void {
+    for (const change of changes) {
+      const before = this.pending.get(change.key)?.before
+      this.pending.set(change.key, before === undefined ? change : { ...change, before })
+    }
+    if (!this.isFollowing) void this.followAll()
+  }
+
+  private async followAll(): Promise<void> {
+    this.isFollowing = true
+    while (this.pending.size > 0) {
+      await this.inTurn(() => this.changeEntries()).catch(() => {
+        // Something is not as it was left.
+        this.options.callForLook()
+      })
+    }
+    this.isFollowing = false
+  }
+
+  /** Changes the entries of the peers that have changed. */
+  private async changeEntries(): Promise<void> {
+    const peers = [...this.pending.values()]
+    this.pending.clear()
+    const of = (when: 'before' | 'after') =>
+      this.entriesOf(peers.flatMap(({ [when]: lease }) => (lease === null ? [] : [lease])))
+    const was = of('before')
+    const routes = was.routes.map((route) => ({ ...route, isOurs: true }))
+    const { changes } = difference(of('after'), { ...was, routes })
+    const due = this.withoutShared(changes)
+    for (const change of due) this.recent.add(entryOf(change))
+    this.underWay = due
+    try {
+      await this.make(due)
+    } finally {
+      this.underWay = []
+    }
+  }
+
+  /** What paths of the kernel need for some leases. */
+  private entriesOf(leases: readonly Lease[]): HostState {
+    const { backend, subnet, config } = this.options
+    const states = backend.kernel.map((path) => path.desired(subnet, reachedOf(leases, [path])))
+    return { ...together(states), networks: networksOf(config) }
+  }
+
+  /** A VTEP that two leases speak of, an old one and its successor, stays known while one of them is there. */
+  private withoutShared(changes: readonly Change[]): readonly Change[] {
+    if (changes.every(({ kind }) => kind !== 'forwarding-remove')) return changes
+    const { peers, backend, subnet } = this.options
+    const all = backend.kernel.map((path) => path.desired(subnet, peers.reached([path])))
+    const shared = new Set(together(all).forwarding.map(({ device, mac }) => `${device} ${mac}`))
+    return changes.filter(
+      (c) => c.kind !== 'forwarding-remove' || !shared.has(`${c.entry.device} ${c.entry.mac}`),
+    )
+  }
+
+  private inTurn(work: () => Promise<void>): Promise<void> {
+    const mine = this.turn.then(work)
+    this.turn = mine.catch(() => undefined)
+    return mine
+  }
+
+  private async make(changes: readonly Change[]): Promise<void> {
+    for (const change of changes) this.log.verbose(1, `applied ${JSON.stringify(change)}`)
+    this.echoes.await(changes, performance.now())
+    await carryOut(changes)
   }
 
   /**
@@ -79,9 +167,11 @@ export class KernelState {
 
   /** Brings the kernel to that. @throws HEDDLE_APPLY for what it refuses, and for somebody else's route in the way */
   async apply(): Promise<void> {
+    const recent = new Set(this.underWay.map(entryOf))
+    this.recent = recent
     this.wanted = await this.desired()
-    const { changes, conflicts } = await reconcile(this.wanted, this.knowsPeers)
-    for (const change of changes) this.log.verbose(1, `applied ${JSON.stringify(change)}`)
+    const { changes, conflicts } = await look(this.wanted, this.knowsPeers)
+    await this.inTurn(() => this.make(changes.filter((change) => !recent.has(entryOf(change)))))
     const conflict = conflicts[0]
     if (conflict !== undefined) {
       throw new HeddleError(

@@ -26,6 +26,14 @@ export interface Ways {
   readonly hooks: Hooks | null
 }
 
+/** What became of a peer; null = it was, or is, none. */
+export interface PeerChange {
+  /** Of the lease. */
+  readonly key: number | string
+  readonly before: Lease | null
+  readonly after: Lease | null
+}
+
 interface Peer {
   readonly lease: Lease
   readonly since: number
@@ -51,12 +59,22 @@ export class Peers {
     this.log = log
   }
 
-  /** Applies changes: what went first, so that a subnet that moved is free before it is taken. */
-  apply(changes: LeaseChanges): void {
-    for (const lease of changes.removed) this.remove(lease)
-    for (const { after } of changes.changed) this.set(after)
-    for (const lease of changes.added) this.set(lease)
-    for (const lease of changes.renewed) this.refresh(lease)
+  /**
+   * Applies changes: what went first, so that a subnet that moved is free before it is taken.
+   * @returns what became of the peers that they are about
+   */
+  apply({ removed, changed, added, renewed }: LeaseChanges): PeerChange[] {
+    const touched = [...removed, ...changed.map(({ after }) => after), ...added].map(keyOf)
+    const before = new Map(touched.map((key) => [key, this.peers.get(key)?.lease ?? null]))
+    for (const lease of removed) this.remove(lease)
+    for (const { after } of changed) this.set(after)
+    for (const lease of added) this.set(lease)
+    for (const lease of renewed) this.refresh(lease)
+    return [...before].map(([key, was]) => ({
+      key,
+      before: was,
+      after: this.peers.get(key)?.lease ?? null,
+    }))
   }
 
   /**
@@ -140,15 +158,9 @@ export class Peers {
 
   /** The subnets that are reached by some paths, with their hosts. */
   reached(paths: readonly Path[]): Reached[] {
-    return [...this.peers.values()].flatMap(({ lease: { subnet, attrs } }) =>
-      paths.flatMap((path) => {
-        const reach = path.reach(attrs)
-        if ('fault' in reach) return []
-        return carried(path, subnet).map((prefix) => {
-          const destination = formatPrefix(prefix)
-          return { ...reach, destination, base: destination.replace(/\/.*/, '') }
-        })
-      }),
+    return reachedOf(
+      [...this.peers.values()].map(({ lease }) => lease),
+      paths,
     )
   }
 
@@ -168,6 +180,20 @@ export class Peers {
     }
     return null
   }
+}
+
+/** The subnets of some leases that are reached by some paths, with their hosts. */
+export function reachedOf(leases: readonly Lease[], paths: readonly Path[]): Reached[] {
+  return leases.flatMap(({ subnet, attrs }) =>
+    paths.flatMap((path) => {
+      const reach = path.reach(attrs)
+      if ('fault' in reach) return []
+      return carried(path, subnet).map((prefix) => {
+        const destination = formatPrefix(prefix)
+        return { ...reach, destination, base: destination.slice(0, destination.indexOf('/')) }
+      })
+    }),
+  )
 }
 
 /** The subnets of a lease that a tunnel carries. */

@@ -5,10 +5,18 @@
 import { execFileSync } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import t from 'tap'
-import { reconcile, whyNoVxlan } from './apply.js'
+import { carryOut, look, whyNoVxlan } from './apply.js'
+import type { Difference } from './difference.js'
 import { readAddresses, readHostState, readRoutes } from './read.js'
 import { blackholes, desiredForTun, NOTHING, together, type HostState } from './state.js'
 import { parsePrefix4, parsePrefix6 } from '../prefix.js'
+
+/** A look, and what it asks for. */
+async function reconcile(desired: HostState): Promise<Difference> {
+  const found = await look(desired)
+  await carryOut(found.changes)
+  return found
+}
 
 const INSIDE = 'in its own namespace'
 

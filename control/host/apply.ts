@@ -2,7 +2,7 @@
  * The one place that changes the kernel: compares what it holds with what it should, and applies the difference.
  */
 import { writeFileSync } from 'node:fs'
-import { difference, vxlanDevices, type Change, type Conflict } from './difference.js'
+import { difference, vxlanDevices, type Change, type Difference } from './difference.js'
 import { checked, run, runBatch, type Program } from './iproute.js'
 import { isText6, lineOf } from './lines.js'
 import { readHostState, SETTINGS } from './read.js'
@@ -14,23 +14,18 @@ export async function removeLink(name: string): Promise<void> {
 }
 
 /**
- * Brings the kernel to the desired state.
+ * What must change for the kernel to hold what it should.
  * @param isComplete  whether all peers are known; until then what leads to others stays
- * @returns the changes that were made, and what of somebody else's stands in the way
- * @throws  HEDDLE_APPLY when the kernel refuses a change
  */
-export async function reconcile(
-  desired: HostState,
-  isComplete = true,
-): Promise<{ changes: readonly Change[]; conflicts: readonly Conflict[] }> {
+export async function look(desired: HostState, isComplete = true): Promise<Difference> {
   const hasIpv6 = [...desired.routes.map((r) => r.destination), ...desired.networks].some(isText6)
-  const devices = vxlanDevices(desired)
   const paths = desired.settings.map(({ path }) => path)
-  const { changes, conflicts } = difference(
-    desired,
-    await readHostState(hasIpv6, devices, paths),
-    isComplete,
-  )
+  const found = await readHostState(hasIpv6, vxlanDevices(desired), paths)
+  return difference(desired, found, isComplete)
+}
+
+/** Makes changes. @throws HEDDLE_APPLY when the kernel refuses one; the others are made all the same */
+export async function carryOut(changes: readonly Change[]): Promise<void> {
   const lines = changes.flatMap((change) =>
     change.kind === 'setting-write'
       ? []
@@ -43,7 +38,6 @@ export async function reconcile(
   // A route is of use when the entries that it leads to are there.
   await runBatch('ip', of('ip', true))
   for (const change of changes) if (change.kind === 'setting-write') writeSetting(change.setting)
-  return { changes, conflicts }
 }
 
 /** As well as it can be done: a kernel without IPv6 has none of its settings. */

@@ -26,6 +26,31 @@ export type Change =
   | { readonly kind: 'forwarding-set' | 'forwarding-remove'; readonly entry: ForwardingState }
   | { readonly kind: 'setting-write'; readonly setting: SettingState }
 
+/** What a change is about: changes of one entry have the same name. */
+export function entryOf(change: Change): string {
+  switch (change.kind) {
+    case 'link-create':
+    case 'link-remove':
+    case 'link-set':
+      return `link ${change.link.name}`
+    case 'address-add':
+    case 'address-remove':
+      return `address ${change.address.device} ${change.address.address}`
+    case 'route-add':
+    case 'route-replace':
+    case 'route-remove':
+      return `route ${change.route.destination}`
+    case 'neighbour-set':
+    case 'neighbour-remove':
+      return `neighbour ${change.neighbour.device} ${change.neighbour.address}`
+    case 'forwarding-set':
+    case 'forwarding-remove':
+      return `forwarding ${change.entry.device} ${change.entry.mac}`
+    case 'setting-write':
+      return `setting ${change.setting.path}`
+  }
+}
+
 /** Something of somebody else's stands where ours should. */
 export interface Conflict {
   readonly wanted: RouteState

@@ -28,10 +28,12 @@ export function isAbout(line: string, { links, routes }: HostState): boolean {
  * Watches until the signal fires. Without the program there is nothing to see, and the look every few seconds
  * has to do.
  * @param wanted    what should be there as of now
- * @param onChange  told after changes, those of our own making too
+ * @param isEcho    whether a line tells of a change that we made ourselves
+ * @param onChange  told after other changes
  */
 export async function monitor(
   wanted: () => HostState,
+  isEcho: (line: string) => boolean,
   onChange: () => void,
   signal: AbortSignal,
 ): Promise<void> {
@@ -54,7 +56,7 @@ export async function monitor(
       child.once('close', end)
     })
     createInterface({ input: child.stdout }).on('line', (line) => {
-      if (!isGathering && isAbout(line, wanted())) gather()
+      if (!isGathering && isAbout(line, wanted()) && !isEcho(line)) gather()
     })
     await ended
     await sleep(RESTART_MS, signal).catch(() => undefined)
