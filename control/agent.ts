@@ -12,7 +12,7 @@ import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplan
 import { acquireLease } from './acquire.js'
 import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
-import { describeError, HeddleError } from './errors.js'
+import { describeError, HeddleError, isHeddleError } from './errors.js'
 import { Firewall, type FirewallOptions } from './firewall/firewall.js'
 import { whyNoVxlan } from './host/apply.js'
 import { runCommand } from './host/command.js'
@@ -40,6 +40,8 @@ import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
 const CONFIG_RETRY_MS = 1000
+/** Pause between attempts to get a lease while the store fails. */
+const STORE_RETRY_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
 const MAX_SKIPPED = 1000
 
@@ -120,7 +122,7 @@ export class Agent {
     demandBridgeNetfilter(config)
     const external = await this.findInterface(config)
     const backend = await createBackend(config, external, {
-      readLeases: () => this.options.store.listLeases(signal),
+      readLeases: () => this.persist(() => this.options.store.listLeases(signal), signal),
       whyNoVxlan,
       runCommand,
     })
@@ -286,7 +288,28 @@ export class Agent {
 
   private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
     const { store, previous, leaseTtlMs, log } = this.options
-    return acquireLease({ store, config, attrs, previous, ttlMs: leaseTtlMs, log }, signal)
+    const request = { store, config, attrs, previous, ttlMs: leaseTtlMs, log }
+    return this.persist(() => acquireLease(request, signal), signal)
+  }
+
+  /**
+   * Does something that needs the store, again and again while the store fails: one that is away for a moment
+   * ends no daemon that is about to start.
+   * @throws what is no failure of the store, or an AbortError
+   */
+  private async persist<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
+    let last = ''
+    for (;;) {
+      try {
+        return await work()
+      } catch (error) {
+        if (!isHeddleError(error, 'HEDDLE_STORE') || !error.retryable) throw error
+        const fault = describeError(error)
+        if (fault !== last) this.options.log.error(`${fault} (trying every second)`)
+        last = fault
+      }
+      await sleep(STORE_RETRY_MS, signal)
+    }
   }
 
   private createKeeper(lease: Lease, attrs: LeaseAttrs): LeaseKeeper {
