@@ -1,29 +1,35 @@
 /**
  * `npm run bench:control`: one daemon among thousands of leases in a real etcd.
  *
- *     npm run bench:control -- [--leases N] [--seconds S] [--rate PER_SECOND] [--backend NAME]
- *
  * How long it takes to be ready, how much memory it holds, how soon a changed lease is in the table, and
  * what a storm of changes does to the packets of two pods. Everything runs on one machine: the daemon, its
  * peer, etcd and the writer share its cores.
  */
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { parseArgs } from 'node:util'
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import type { Host, Pod } from '../../control/lab/host.js'
 import { createLab, type Lab } from '../../control/lab/lab.js'
 import type { ManagedProcess } from '../../control/lab/process.js'
 import { resultsFolder } from '../lib/package.js'
 import { percentile } from '../lib/statistics.js'
 import { describeMachine } from '../netns/machine.js'
-import { configText, PREFIX, type Backend } from './leases.js'
-import type { Change } from './writer.js'
+import { configText, PREFIX, type Backend } from '../../control/lab/many-leases.js'
+import type { Change } from '../../control/lab/lease-writer.js'
 
-const WRITER = fileURLToPath(new URL('writer.js', import.meta.url))
+const WRITER = fileURLToPath(new URL('../../control/lab/lease-writer.js', import.meta.url))
 const BACKENDS: readonly Backend[] = ['udp', 'vxlan', 'kernel vxlan']
+/** As many as have subnets and addresses of their own. */
+const MOST_LEASES = 16_000
+const USAGE = `usage: npm run bench:control -- [options]
+
+  --leases N      leases in etcd, at most ${String(MOST_LEASES)}; default 5000
+  --rate N        changes a second in the storm, default 1000
+  --seconds N     how long it lasts, default 60
+  --backend NAME  ${BACKENDS.join(', ')}; may be repeated; default all
+`
 const PATIENCE_MS = 120_000
 /** After a start: what was left of it is collected. */
 const REST_MS = 15_000
@@ -322,25 +328,48 @@ function describe({ backend, leases, change, storm, ...rest }: Figures): string 
   return [`${backend}, ${String(leases)} leases`, ...text].join('\n')
 }
 
-const { values } = parseArgs({
-  options: {
-    leases: { type: 'string', default: '5000' },
-    seconds: { type: 'string', default: '60' },
-    rate: { type: 'string', default: '1000' },
-    backend: { type: 'string', multiple: true, default: ['udp'] },
-  },
-})
-const figures: Figures[] = []
-for (const name of values.backend) {
-  const backend = BACKENDS.find((known) => known === name)
-  if (backend === undefined)
-    throw new RangeError(`no backend ${name}; there are: ${BACKENDS.join(', ')}`)
-  const [leases, rate, seconds] = [values.leases, values.rate, values.seconds].map(Number)
-  if (!leases || !rate || !seconds) throw new RangeError('leases, rate and seconds are numbers')
-  const one = await measure({ backend, leases, rate, seconds })
-  figures.push(one)
-  console.log(`${describe(one)}\n`)
+/**
+ * @param argv  what follows the command
+ * @returns     exit code
+ */
+export async function benchControl(argv: readonly string[]): Promise<number> {
+  const plan = planOf(argv)
+  if (plan === null) {
+    process.stderr.write(USAGE)
+    return 2
+  }
+  const figures: Figures[] = []
+  for (const backend of plan.backends) {
+    const one = await measure({ ...plan, backend })
+    figures.push(one)
+    console.log(`${describe(one)}\n`)
+  }
+  mkdirSync(resultsFolder(), { recursive: true })
+  const record = { date: new Date(), machine: describeMachine(), figures }
+  writeFileSync(join(resultsFolder(), 'control.json'), JSON.stringify(record, null, 2))
+  return 0
 }
-mkdirSync(resultsFolder(), { recursive: true })
-const record = { date: new Date(), machine: describeMachine(), figures }
-writeFileSync(join(resultsFolder(), 'control.json'), JSON.stringify(record, null, 2))
+
+/** What is asked for; null = that makes no sense. */
+function planOf(argv: readonly string[]) {
+  try {
+    const { values } = parseArgs({
+      args: [...argv],
+      options: {
+        leases: { type: 'string', default: '5000' },
+        seconds: { type: 'string', default: '60' },
+        rate: { type: 'string', default: '1000' },
+        backend: { type: 'string', multiple: true, default: [...BACKENDS] },
+      },
+    })
+    const [leases = 0, rate = 0, seconds = 0] = [values.leases, values.rate, values.seconds].map(
+      Number,
+    )
+    const backends = BACKENDS.filter((name) => values.backend.includes(name))
+    const isWhole = [leases, rate, seconds].every((n) => Number.isInteger(n) && n > 0)
+    const isKnown = backends.length === new Set(values.backend).size
+    return isWhole && isKnown && leases <= MOST_LEASES ? { leases, rate, seconds, backends } : null
+  } catch {
+    return null
+  }
+}

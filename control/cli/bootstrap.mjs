@@ -6,6 +6,7 @@
  *     node control/cli/bootstrap.mjs test [parts of test file names]
  *     node control/cli/bootstrap.mjs compat [names of cases, such as F12]
  *     node control/cli/bootstrap.mjs bench [options of the benchmark]
+ *     node control/cli/bootstrap.mjs bench-control [options of the benchmark of the control plane]
  *     node control/cli/bootstrap.mjs compare [two records, or --commits and two commits]
  *
  * Checks the machine, installs what is missing, builds what is out of date, then does the job. A
@@ -49,6 +50,11 @@ const JOBS = {
       const unavailable = await tryToInstall('contenders')
       return (await load('bench/netns/main.js')).bench(args, unavailable)
     },
+  },
+  'bench-control': {
+    command: 'run bench:control',
+    groups: ['demo', 'etcd', 'bench'],
+    run: async () => (await load('bench/control/main.js')).benchControl(args),
   },
   compare: {
     // Records are only read; commits are measured.

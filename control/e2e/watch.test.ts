@@ -2,12 +2,10 @@
  * @serial What a daemon learns of its peers: hosts that come, go and move, an etcd that was away or
  * has forgotten its history, and keys that are no leases.
  */
-import { readFileSync } from 'node:fs'
-import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
-import type { ManagedProcess } from '../lab/process.js'
 import { baseOf, createEtcdLab, EtcdNetwork, PATIENCE_MS } from './etcd-network.js'
 import { skip, until } from './overlay.js'
+import { RESTING, restingShare } from './processor.js'
 
 t.setTimeout(120_000)
 
@@ -15,9 +13,6 @@ const SECOND = 1000
 
 /** Daemons lease below, so that the tests' own keys never meet theirs. */
 const CONFIG = { Network: '10.5.0.0/16', SubnetMax: '10.5.99.0' }
-
-/** Share of one core that a daemon without traffic may use. */
-const IDLE = 0.25
 
 t.test('peers in etcd', { skip }, async (t) => {
   const lab = await createEtcdLab(t, 3)
@@ -60,7 +55,7 @@ t.test('peers in etcd', { skip }, async (t) => {
     })
     t.same((await network.peers(h1)).length, 2, 'nothing is forgotten')
     const away = await restingShare(network.daemon(h1))
-    t.ok(away < IDLE, `${away.toFixed(2)} of a core while etcd is away`)
+    t.ok(away < RESTING, `${away.toFixed(2)} of a core while etcd is away`)
     await lab.etcd.start()
     await network.put('10.5.102.0/24', network.value('172.30.0.102'))
     await network.remove('10.5.101.0/24')
@@ -72,7 +67,7 @@ t.test('peers in etcd', { skip }, async (t) => {
       return (await network.status(h1)).store.isReachable
     })
     const after = await restingShare(network.daemon(h1))
-    t.ok(after < IDLE, `${after.toFixed(2)} of a core afterwards`)
+    t.ok(after < RESTING, `${after.toFixed(2)} of a core afterwards`)
     const log = network.daemon(h1).stderr()
     t.equal(log.match(/store not reachable/g)?.length, 1, 'told once')
     t.equal(log.match(/store reachable again/g)?.length, 1)
@@ -203,29 +198,3 @@ t.test('peers in etcd', { skip }, async (t) => {
     await Promise.all([...arrived.values()].map((sink) => sink.stop()))
   })
 })
-
-/**
- * The smallest share of a core that a process used in any of several seconds. A loop that never rests is
- * busy in each of them; a slow machine that still settles after a change is so in the first ones only.
- */
-async function restingShare(daemon: ManagedProcess): Promise<number> {
-  let least = Infinity
-  for (let window = 0; window < 8 && least >= IDLE; window++)
-    least = Math.min(least, await busyShare(daemon, 2))
-  return least
-}
-
-/** Processor time that a process uses, as a share of one core, over some seconds. */
-async function busyShare(daemon: ManagedProcess, seconds: number): Promise<number> {
-  const before = processorSeconds(daemon.pid)
-  const start = performance.now()
-  await sleep(seconds * SECOND)
-  return (processorSeconds(daemon.pid) - before) / ((performance.now() - start) / SECOND)
-}
-
-/** proc(5) stat, fields 14 and 15 (utime, stime), in ticks of 1/100 s. */
-function processorSeconds(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}

@@ -2,7 +2,7 @@
  * The leases of hosts that do not exist: thousands of them, each in a subnet of its own and behind an
  * address of its own, which changes from generation to generation.
  */
-import { FIREWALL_MODE } from '../../control/lab/firewall-mode.js'
+import { FIREWALL_MODE } from './firewall-mode.js'
 
 /** Where flannel keeps its keys unless told otherwise. */
 export const PREFIX = '/coreos.com/network'

@@ -1,16 +1,16 @@
 /**
  * Writes leases to etcd, as a program of its own in a namespace from which etcd is reached:
  *
- *     writer.js ENDPOINT BACKEND fill COUNT               every lease, as fast as etcd takes them
- *     writer.js ENDPOINT BACKEND change COUNT LEASES MS   one lease after the other gets another address
- *     writer.js ENDPOINT BACKEND churn RATE SECONDS LEASES
+ *     lease-writer.js ENDPOINT BACKEND fill COUNT               every lease, as fast as etcd takes them
+ *     lease-writer.js ENDPOINT BACKEND change COUNT LEASES MS   one lease after the other gets another address
+ *     lease-writer.js ENDPOINT BACKEND churn RATE SECONDS LEASES
  *
  * Prints what it did as JSON. `change` watches the keys as well: when etcd tells of a change is what a
  * daemon can be compared with.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Etcd3 } from 'etcd3'
-import { addressOf, keyOf, PREFIX, subnetOf, valueOf, type Backend } from './leases.js'
+import { addressOf, keyOf, PREFIX, subnetOf, valueOf, type Backend } from './many-leases.js'
 
 /** Epoch milliseconds with fractions. */
 const now = (): number => performance.timeOrigin + performance.now()
