@@ -10,6 +10,7 @@ import { describeError, HeddleError, isHeddleError } from './errors.js'
 import { formatSubnet, hostAddress, isSameHost, type Lease, type LeaseAttrs } from './lease.js'
 import type { Logger } from './log.js'
 import { planRenewal } from './renewal.js'
+import { seldom } from './seldom.js'
 import { isAborted, joinSignals, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 
@@ -29,10 +30,18 @@ export class LeaseKeeper {
   lease: Lease
   private readonly options: KeeperOptions
   private wake: AbortController = new AbortController()
+  private readonly tellUnrenewed: (text: string) => void
+  private readonly tellUnsettled: (text: string) => void
 
   constructor(lease: Lease, options: KeeperOptions) {
     this.lease = lease
     this.options = options
+    this.tellUnrenewed = seldom((text) => {
+      options.log.error(text)
+    })
+    this.tellUnsettled = seldom((text) => {
+      options.log.warn(text)
+    })
   }
 
   /**
@@ -61,7 +70,7 @@ export class LeaseKeeper {
       } catch (error) {
         if (isAborted(signal)) return
         if (isOver(error)) throw error
-        log.error(`Error renewing lease (trying again): ${describeError(error)}`)
+        this.tellUnrenewed(`Error renewing lease (trying again): ${describeError(error)}`)
         failedAtMs = Date.now()
       }
     }
@@ -81,7 +90,7 @@ export class LeaseKeeper {
       } catch (error) {
         if (isAborted(signal)) return
         if (isOver(error)) throw error
-        this.options.log.warn(
+        this.tellUnsettled(
           `own lease cannot be settled yet, forwarding goes on: ${describeError(error)}`,
         )
         await sleep(SETTLE_RETRY_MS, signal).catch(() => undefined)

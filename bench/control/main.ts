@@ -5,7 +5,7 @@
  * what a storm of changes does to the packets of two pods. Everything runs on one machine: the daemon, its
  * peer, etcd and the writer share its cores.
  */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -14,8 +14,16 @@ import type { Host, Pod } from '../../control/lab/host.js'
 import { createLab, type Lab } from '../../control/lab/lab.js'
 import type { ManagedProcess } from '../../control/lab/process.js'
 import { resultsFolder } from '../lib/package.js'
-import { percentile } from '../lib/statistics.js'
 import { describeMachine } from '../netns/machine.js'
+import { describe, quantiles, type Figures } from './figures.js'
+import {
+  appliedByKernel,
+  appliedByLog,
+  readyAt,
+  residentMb,
+  shareDuring,
+  type Applied,
+} from './observe.js'
 import { configText, PREFIX, type Backend } from '../../control/lab/many-leases.js'
 import type { Change } from '../../control/lab/lease-writer.js'
 
@@ -37,92 +45,6 @@ const CHANGES = 300
 const CHANGE_PAUSE_MS = 30
 const PING_MS = 10
 
-interface Figures {
-  readonly backend: Backend
-  readonly leases: number
-  readonly readySeconds: number
-  readonly residentMb: number
-  /** Processor time at rest, share of one core. */
-  readonly restingShare: number
-  /** From the request to etcd until the table, or the kernel, has the change, and until a watcher was told; ms. */
-  readonly change: { readonly daemon: Quantiles; readonly watcher: Quantiles }
-  readonly storm: {
-    readonly perSecond: number
-    readonly seconds: number
-    readonly seen: number
-    readonly written: number
-    readonly lagMs: number
-    readonly residentMb: { readonly before: number; readonly most: number; readonly after: number }
-    readonly pings: { readonly sent: number; readonly received: number }
-    readonly daemonShare: number
-  }
-}
-
-interface Quantiles {
-  readonly p50: number
-  readonly p99: number
-  readonly worst: number
-}
-
-function quantiles(values: readonly number[]): Quantiles {
-  const sorted = [...values].sort((a, b) => a - b)
-  return {
-    p50: percentile(sorted, 0.5),
-    p99: percentile(sorted, 0.99),
-    worst: sorted.at(-1) ?? Number.NaN,
-  }
-}
-
-/** That a lease's address is where packets find it: when, epoch ms, and which. */
-interface Applied {
-  readonly at: number
-  readonly address: string
-}
-
-/** Local time as year, month, day, hour, minute, second, microseconds. */
-function epochMs(parts: readonly number[]): number {
-  const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0, micros = 0] = parts
-  return new Date(year, month - 1, day, hour, minute, second).getTime() + micros / 1000
-}
-
-/** In user space: the daemon's log, which it writes behind the table. Source: klog's header, `Lmmdd hh:mm:ss.uuuuuu` */
-function appliedByLog(daemon: ManagedProcess): Applied[] {
-  const year = new Date().getFullYear()
-  const pattern =
-    /^I(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6}) .*?\] Subnet added: \S+ via (\S+)$/gm
-  return [...daemon.stderr().matchAll(pattern)].map((match) => ({
-    at: epochMs([year, ...match.slice(1, 7).map(Number)]),
-    address: match[7] ?? '',
-  }))
-}
-
-const MONTHS = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ')
-
-/** In the kernel: what it tells of forwarding entries (bridge(8), `-timestamp monitor fdb`), two lines each. */
-function appliedByKernel(monitor: ManagedProcess): Applied[] {
-  const pattern =
-    /^Timestamp: \w+ (\w+) +(\d+) (\d\d):(\d\d):(\d\d) (\d+) (\d+) usec\n(?!Deleted).* dst (\S+) .*permanent/gm
-  return [...monitor.stdout().matchAll(pattern)].map((match) => {
-    const [day = 0, hour = 0, minute = 0, second = 0, year = 0, micros = 0] = match
-      .slice(2, 8)
-      .map(Number)
-    const month = MONTHS.indexOf(match[1] ?? '') + 1
-    return {
-      at: epochMs([year, month, day, hour, minute, second, micros]),
-      address: match[8] ?? '',
-    }
-  })
-}
-
-/** When a daemon said that it is ready; undefined = not yet. */
-function readyAt(daemon: ManagedProcess): number | undefined {
-  const match = /^I(\d\d)(\d\d) (\d\d):(\d\d):(\d\d)\.(\d{6}) .*?\] flannel is ready$/m.exec(
-    daemon.stderr(),
-  )
-  if (match === null) return undefined
-  return epochMs([new Date().getFullYear(), ...match.slice(1, 7).map(Number)])
-}
-
 /** A daemon under measurement. */
 interface Subject {
   readonly daemon: ManagedProcess
@@ -137,27 +59,6 @@ async function until<T>(what: string, find: () => T | undefined): Promise<T> {
     if (Date.now() > end) throw new Error(`${what}: not within ${String(PATIENCE_MS / 1000)} s`)
     await sleep(100)
   }
-}
-
-function residentMb(daemon: ManagedProcess): number {
-  const status = readFileSync(`/proc/${String(daemon.pid)}/status`, 'utf8')
-  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) / 1024
-}
-
-/** Processor time so far, seconds: proc(5) stat, fields 14 and 15, in ticks of 1/100 s. */
-function busySeconds(daemon: ManagedProcess): number {
-  const stat = readFileSync(`/proc/${String(daemon.pid)}/stat`, 'utf8')
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / 100
-}
-
-async function shareDuring<T>(
-  daemon: ManagedProcess,
-  work: () => Promise<T>,
-): Promise<[T, number]> {
-  const [busy, start] = [busySeconds(daemon), performance.now()]
-  const result = await work()
-  return [result, (busySeconds(daemon) - busy) / ((performance.now() - start) / 1000)]
 }
 
 class Bed {
@@ -298,34 +199,6 @@ async function measure(options: {
 async function addPod(host: Host): Promise<Pod> {
   await host.addBridge(await host.subnetEnv())
   return host.addPod()
-}
-
-function describe({ backend, leases, change, storm, ...rest }: Figures): string {
-  const ms = ({ p50, p99, worst }: Quantiles): string =>
-    [p50, p99, worst].map((value) => value.toFixed(1)).join(' / ')
-  const { residentMb: memory, pings } = storm
-  const rows = [
-    ['start until ready with all leases in the table', `${rest.readySeconds.toFixed(2)} s`],
-    ['resident at rest', `${rest.residentMb.toFixed(0)} MB`],
-    ['processor at rest', `${(100 * rest.restingShare).toFixed(1)} % of a core`],
-    ['a change, p50 / p99 / worst: until it is in the table', `${ms(change.daemon)} ms`],
-    ['  the same, until a bare watcher is told', `${ms(change.watcher)} ms`],
-    [
-      'changes in a storm',
-      `${storm.perSecond.toFixed(0)} a second for ${storm.seconds.toFixed(0)} s`,
-    ],
-    ['  that reached the table', `${String(storm.seen)} of ${String(storm.written)}`],
-    ['  the last one in the table', `${storm.lagMs.toFixed(0)} ms after etcd had it`],
-    ['  pings between pods', `${String(pings.received)} of ${String(pings.sent)} answered`],
-    [
-      '  resident before, at most, after',
-      `${[memory.before, memory.most, memory.after].map((mb) => mb.toFixed(0)).join(' / ')} MB`,
-    ],
-    ['  processor', `${(100 * storm.daemonShare).toFixed(0)} % of a core`],
-  ]
-  const width = Math.max(...rows.map(([name = '']) => name.length))
-  const text = rows.map(([name = '', value = '']) => `${name.padEnd(width)}  ${value}`)
-  return [`${backend}, ${String(leases)} leases`, ...text].join('\n')
 }
 
 /**

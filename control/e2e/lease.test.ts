@@ -18,26 +18,26 @@ t.test('leases in etcd', { skip }, async (t) => {
   const lab = await createEtcdLab(t, 6)
   const [h1, h2, h3, h4] = [lab.host(1), lab.host(2), lab.host(3), lab.host(4)]
 
-  await t.test('six daemons and forty more hosts', async (t) => {
+  await t.test('six daemons and forty-four more hosts', async (t) => {
     const network = new EtcdNetwork(t, lab, 'race')
     await network.configure({ Network: '10.5.0.0/18', SubnetMin: '10.5.0.0' })
 
-    await t.test('F5 started at once on 64 subnets: 46 distinct ones, all alive', async (t) => {
+    await t.test('F5 started at once on 64 subnets: 50 distinct ones, all alive', async (t) => {
       const started = Promise.all(lab.hosts.map((host) => network.start(host)))
-      const more = h1.run(process.execPath, [ACQUIRE_MANY, lab.etcd.endpoint, network.prefix, '40'])
+      const more = h1.run(process.execPath, [ACQUIRE_MANY, lab.etcd.endpoint, network.prefix, '44'])
       await started
       const { code, stdout, stderr } = await more
       t.equal(code, 0, stderr)
       const others = stdout.trim().split('\n')
-      t.equal(others.length, 40)
+      t.equal(others.length, 44)
       t.same(
         others.filter((line) => !/ 10\.5\.\d+\.0\/24$/.test(line)),
         [],
       )
-      const states = await Promise.all(lab.hosts.map((host) => network.ready(host, 45)))
+      const states = await Promise.all(lab.hosts.map((host) => network.ready(host, 49)))
       const own = states.map((status) => status.lease.subnet)
       const all = [...own, ...others.map((line) => String(line.split(' ')[1]))]
-      t.equal(new Set(all).size, 46)
+      t.equal(new Set(all).size, 50)
       const records = await network.records()
       t.same([...records.keys()].sort(), all.sort(), 'as many keys, and no other')
       for (const [i, host] of lab.hosts.entries()) {
@@ -63,7 +63,7 @@ t.test('leases in etcd', { skip }, async (t) => {
       t.same(await network.daemon(h1).stop(5000), { code: 0, signal: null })
       t.same(await network.record(subnet), before, 'the key stays while the host is down')
       const daemon = await network.start(h1)
-      t.equal((await network.ready(h1, 45)).lease.subnet, subnet)
+      t.equal((await network.ready(h1, 49)).lease.subnet, subnet)
       const after = await network.record(subnet)
       t.equal(after.value, before.value)
       t.not(after.lease, before.lease)
