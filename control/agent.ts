@@ -5,7 +5,7 @@
  *         → (watch peers | keep the lease | repair the kernel state) → stop
  *
  * It ends when its signal fires, when the lease is lost or evicted, or when a step that it cannot do
- * without fails. On the way out the engine is stopped first and the TUN device goes; the lease, the
+ * without fails. On the way out the engine is stopped first and the TUN device goes, unless it is kept; the lease, the
  * subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
 import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplane/index.js'
@@ -13,6 +13,7 @@ import { acquireLease } from './acquire.js'
 import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
 import { describeError, HeddleError, isHeddleError } from './errors.js'
+import { lockKernel } from './instance.js'
 import { Firewall, type FirewallOptions } from './firewall/firewall.js'
 import { whyNoVxlan } from './host/apply.js'
 import { runCommand } from './host/command.js'
@@ -32,6 +33,7 @@ import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
+import { findKept } from './backend/kept.js'
 import { takeOver } from './backend/takeover.js'
 import { logOffloads } from './offload-log.js'
 import type { OpenTunnel } from './backend/open-tunnel.js'
@@ -67,6 +69,8 @@ export interface AgentOptions {
   readonly renewMarginMs: number
   readonly busyPollUs: number
   readonly queues: number
+  /** Whether TUN devices stay when the daemon ends. */
+  readonly keepDevice: boolean
   readonly ingressCheck: IngressCheckMode
   readonly ingressAllow: readonly SourceException[]
   /** Offloads that may be used. */
@@ -127,8 +131,26 @@ export class Agent {
       runCommand,
     })
     for (const note of backend.notes) log.info(note)
+    const releases: (() => void)[] = []
+    try {
+      for (const name of ownNames(backend, config)) releases.push(await lockKernel(name))
+      await this.runBackend(config, external, backend, signal)
+    } finally {
+      for (const release of releases) release()
+    }
+  }
+
+  private async runBackend(
+    config: NetworkConfig,
+    external: ChosenInterface,
+    backend: Backend,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { log } = this.options
     await takeOver(backend, log)
-    const open = await this.openTunnels(external, backend)
+    const isMultiQueue = this.options.queues > 1
+    const kept = await findKept(backend.tunnels, networksOf(config), isMultiQueue, log)
+    const open = await this.openTunnels(external, backend, kept)
     const why = open[0]?.dataplane.whyNoSteering ?? null
     if (why !== null) {
       log.warn(`one engine and one source port: ${why}`)
@@ -267,11 +289,17 @@ export class Agent {
     return chosen
   }
 
-  private openTunnels(external: ChosenInterface, backend: Backend): Promise<OpenTunnel[]> {
-    const { busyPollUs, queues, offload, ingressCheck, ingressAllow, log } = this.options
-    return openTunnels(backend, external, {
+  private openTunnels(
+    external: ChosenInterface,
+    backend: Backend,
+    kept: ReadonlyMap<string, string>,
+  ): Promise<OpenTunnel[]> {
+    const { busyPollUs, queues, keepDevice, offload, ingressCheck, ingressAllow, log } =
+      this.options
+    return openTunnels(backend, external, kept, {
       busyPollUs,
       queues,
+      keepDevice,
       offload,
       ingressCheck,
       exceptions: ingressAllow,
@@ -410,4 +438,14 @@ export class Agent {
     tunnels.start(watcher)
     for (const device of anew) this.options.log.info(`${device} is there again`)
   }
+}
+
+/** What a daemon keeps that is known by its name alone: devices, and routes past all devices. */
+function ownNames({ tunnels, kernel }: Backend, config: NetworkConfig): string[] {
+  const devices = [
+    ...tunnels.map(({ device }) => device).filter((name) => !name.includes('%d')),
+    ...kernel.flatMap(({ device }) => (device === null ? [] : [device.name])),
+  ]
+  const hasRoutes = kernel.some(({ device }) => device === null)
+  return [...devices, ...(hasRoutes ? networksOf(config).map((text) => `host-gw ${text}`) : [])]
 }

@@ -173,6 +173,12 @@ export const FLAGS: readonly Flag[] = [
     'engines that share the packets, each with a thread, a queue of the device and a socket, 1 to 16',
   ),
   own(
+    'keep-device',
+    'bool',
+    false,
+    'leave the TUN device with its routes when the daemon ends; the next one goes on with it',
+  ),
+  own(
     'tun-offload',
     'bool',
     true,

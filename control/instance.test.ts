@@ -8,7 +8,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import t, { type Test } from 'tap'
-import { lockInstance } from './instance.js'
+import { lockInstance, lockKernel } from './instance.js'
 
 const module = new URL('./instance.js', import.meta.url).href
 
@@ -69,4 +69,24 @@ t.test('where nothing can be made', async (t) => {
     })
     t.notOk(existsSync(path))
   }
+})
+
+t.test('a device of the kernel, by its name', async (t) => {
+  const run = join(await folder(t), 'heddle')
+  const release = await lockKernel('flannel.1', run)
+  await t.rejects(lockKernel('flannel.1', run), {
+    code: 'HEDDLE_BUSY',
+    message: /flannel\.1 is kept by another heddled of this host/,
+  })
+  const others = [await lockKernel('flannel.2', run), await lockKernel('host-gw 10.5.0.0/16', run)]
+  for (const other of others) other()
+  release()
+  const again = await lockKernel('flannel.1', run)
+  again()
+})
+
+t.test('no lock where none can be made', async (t) => {
+  const release = await lockKernel('flannel.1', '/proc/heddle')
+  release()
+  t.pass('and no error')
 })

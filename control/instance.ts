@@ -1,8 +1,10 @@
 /**
- * One daemon an instance: an exclusive lock on a file beside the subnet file, which names the
- * instance. The kernel drops the lock with the process, however it ends.
+ * One daemon an instance, and one for each thing of the kernel that is known by its name alone: exclusive locks
+ * on files, one beside the subnet file, which names the instance, others in /run/heddle. The kernel
+ * drops a lock with its process, however that ends.
  */
-import { dirname } from 'node:path'
+import { readlinkSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { lockFile } from '../dataplane/index.js'
 import { describeError, HeddleError } from './errors.js'
 import { makeFolder } from './subnet-file.js'
@@ -29,6 +31,33 @@ export async function lockInstance(subnetFile: string): Promise<() => void> {
     throw new HeddleError(
       'HEDDLE_PERMISSION',
       `cannot lock ${path}: ${describeError(error)}; give --subnet-file a path that can be written`,
+      { cause: error },
+    )
+  }
+}
+
+/** Where locks of this machine are. */
+const RUN = '/run/heddle'
+
+/**
+ * Takes the lock of a device, or of routes, in the network namespace of this process: two daemons that keep the
+ * same would undo each other's work. Where no such file can be made there is no lock.
+ * @param name  of the device, or `host-gw` and a network
+ * @returns     a function that releases it
+ * @throws      HEDDLE_BUSY when another daemon holds it
+ */
+export async function lockKernel(name: string, folder = RUN): Promise<() => void> {
+  const [inode = ''] = /\d+/.exec(readlinkSync('/proc/self/ns/net')) ?? []
+  const path = join(folder, `${name.replaceAll('/', '_')} ${inode}.lock`)
+  try {
+    await makeFolder(folder)
+    return lockFile(path)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN'))
+      return () => undefined
+    throw new HeddleError(
+      'HEDDLE_BUSY',
+      `${name} is kept by another heddled of this host (it holds ${path}); stop it, or give this one a network, port and VNI of its own`,
       { cause: error },
     )
   }

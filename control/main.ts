@@ -93,6 +93,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       renewMarginMs: options.renewMarginMs,
       busyPollUs: options.busyPollUs,
       queues: options.queues,
+      keepDevice: options.keepDevice,
       ingressCheck: options.ingressCheck,
       ingressAllow: options.ingressAllow,
       offload: options.offload,

@@ -67,6 +67,7 @@ export class ModelHost {
       renewMarginMs: TTL_MS,
       busyPollUs: 0,
       queues: 1,
+      keepDevice: false,
       ingressCheck: 'leases',
       ingressAllow: [],
       offload: ALL_OFFLOADS,

@@ -31,6 +31,7 @@ const DEFAULTS = {
   logFormat: 'klog',
   busyPollUs: 50,
   queues: 1,
+  keepDevice: false,
   ingressCheck: 'leases',
   ingressAllow: [],
   offload: {

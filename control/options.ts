@@ -65,6 +65,8 @@ export interface Options {
   readonly busyPollUs: number
   /** Engines, 1 to 16. */
   readonly queues: number
+  /** Whether TUN devices stay when the daemon ends. */
+  readonly keepDevice: boolean
   /** Which sources packets from outside may have. */
   readonly ingressCheck: IngressCheckMode
   /** Hosts that may send with sources that are leased to another address. */
@@ -174,6 +176,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     logFormat: parseLogFormat(text('log-format')),
     busyPollUs: int('busy-poll-us', 0, 1000),
     queues: int('queues', 1, 16),
+    keepDevice: bool('keep-device'),
     offload: {
       'tun-offload': bool('tun-offload'),
       'tun-uso': bool('tun-uso'),

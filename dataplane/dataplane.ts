@@ -42,6 +42,8 @@ export interface DataplaneOptions {
   readonly device: string
   /** Local address that the socket is bound to; its family is that of the outer packets. */
   readonly bindAddress: string
+  /** Whether the TUN device stays when it is closed, default false. */
+  readonly keepDevice?: boolean
   /** Whether the network has IPv6, default false. */
   readonly ipv6?: boolean
   /** UDP port of the socket; not used by an encapsulation without ports. */
@@ -135,6 +137,7 @@ export class Dataplane {
       if (this.rawFd6 !== null) opened(this.rawFd6)
       const tun = this.offloads.openTun(options.device, queues > 1)
       opened(tun.fd)
+      native.setTunPersist(tun.fd, options.keepDevice ?? false)
       this.tuns = openTunQueues(tun, queues, opened)
       this.wakeFds = this.tuns.map(() => native.eventfd())
       this.wakeFds.forEach(opened)
@@ -277,7 +280,7 @@ export class Dataplane {
     }
   }
 
-  /** Stops the engines (within a breath) and closes the devices; the TUN device disappears. */
+  /** Stops the engines (within a breath) and closes the devices; the TUN device disappears, unless it is kept. */
   async close(): Promise<void> {
     if (this.isClosed) return
     this.isClosed = true

@@ -21,7 +21,14 @@ import { OpenTunnel } from './open-tunnel.js'
 /** What all tunnels have in common. */
 export type TunnelOptions = Pick<
   DataplaneOptions,
-  'busyPollUs' | 'queues' | 'offload' | 'ingressCheck' | 'exceptions' | 'onGivenUp' | 'onRefused'
+  | 'busyPollUs'
+  | 'queues'
+  | 'keepDevice'
+  | 'offload'
+  | 'ingressCheck'
+  | 'exceptions'
+  | 'onGivenUp'
+  | 'onRefused'
 >
 
 /** Who is told of engines that end by themselves. */
@@ -136,11 +143,13 @@ function turnsOf(counters: Dataplane['counters'][number]): number {
 
 /**
  * Opens the devices and sockets of a backend's tunnels; nothing moves until they are started.
+ * @param kept  devices that are there already, by the tunnels' own names
  * @throws HeddleError that names what is in the way; what was opened before is closed again
  */
 export async function openTunnels(
   { tunnels }: Backend,
   external: ChosenInterface,
+  kept: ReadonlyMap<string, string>,
   options: TunnelOptions,
 ): Promise<OpenTunnel[]> {
   const list: OpenTunnel[] = []
@@ -148,7 +157,7 @@ export async function openTunnels(
     const { port, encap, outer, ipv6 } = tunnel
     const bindAddress = (outer === 4 ? external.address : external.address6) ?? ''
     const open = (before: Dataplane | null): Dataplane => {
-      const device = before?.device ?? tunnel.device
+      const device = before?.device ?? kept.get(tunnel.device) ?? tunnel.device
       const counters = before === null ? {} : { counters: before.counters }
       const own = { device, port, encap, bindAddress, ipv6, ...counters }
       try {

@@ -60,6 +60,9 @@ export interface LinkInfo {
     /** `vxlan`, `tun`, `bridge`, …; absent for a physical device. */
     readonly info_kind?: string
     readonly info_data?: {
+      /** Of a TUN: whether it stays without a program that holds it, and its kind of queues. */
+      readonly persist?: boolean
+      readonly multi_queue?: boolean
       readonly id?: number
       readonly port?: number
       readonly link?: string

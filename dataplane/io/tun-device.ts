@@ -3,7 +3,7 @@
  *
  * Opening and using are apart, since the main thread opens and an engine's thread uses: a
  * descriptor is plain data that can be posted to a worker, a device is made of it there. Whoever
- * opened the descriptor closes it, once; the TUN disappears with its last queue.
+ * opened the descriptor closes it, once; the TUN disappears with its last queue unless it is told to stay.
  *
  * With `vnetHdr`, every packet is preceded by a virtio-net header: reading puts it into the last
  * `VNET_HDR_LEN` bytes before the packet, and the first pieces of every entry written must be one.

@@ -95,6 +95,7 @@ FUNCTION(open_tun); /* tun.c */
 FUNCTION(set_tun_offload);
 FUNCTION(load_filter); /* bpf.c */
 FUNCTION(set_tun_steering);
+FUNCTION(set_tun_persist);
 FUNCTION(udp_socket); /* socket.c */
 FUNCTION(raw_socket);
 FUNCTION(set_option);

@@ -1,5 +1,5 @@
 /*
- * TUN devices: opening one, or one more queue of one, and switching its offloads.
+ * TUN devices: opening one, or one more queue of one, switching its offloads, and whether it stays.
  *
  * Source: Linux Documentation/networking/tuntap.rst, include/uapi/linux/if_tun.h.
  */
@@ -57,6 +57,21 @@ napi_value set_tun_offload(napi_env env, napi_callback_info info) {
   }
   if (ioctl(fd, TUNSETOFFLOAD, (unsigned long)mask) < 0) {
     return fail(&call, errno, "ioctl TUNSETOFFLOAD");
+  }
+  return NULL;
+}
+
+/* setTunPersist(fd, isKept) */
+napi_value set_tun_persist(napi_env env, napi_callback_info info) {
+  struct call call;
+  int fd;
+  bool is_kept;
+  if (!begin(&call, env, info, "setTunPersist") || !take_fd(&call, 0, &fd) ||
+      !take_bool(&call, 1, "isKept", &is_kept)) {
+    return NULL;
+  }
+  if (ioctl(fd, TUNSETPERSIST, (unsigned long)is_kept) < 0) {
+    return fail(&call, errno, "ioctl TUNSETPERSIST");
   }
   return NULL;
 }
