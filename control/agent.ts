@@ -38,6 +38,7 @@ import { takeOver } from './backend/takeover.js'
 import { logOffloads } from './offload-log.js'
 import type { OpenTunnel } from './backend/open-tunnel.js'
 import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
+import { Turns } from './turns.js'
 import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
@@ -97,7 +98,7 @@ export class Agent {
   private running: Running | null = null
   private isReady = false
   private isStoreReachable = true
-  private turns: readonly number[] = []
+  private readonly turns = new Turns()
   private readonly skipped = new Map<string, string>()
   private readonly repairs: RepairLoop
 
@@ -226,12 +227,9 @@ export class Agent {
     return this.running === null ? null : formatSubnet(this.running.keeper.lease.subnet)
   }
 
-  /** Whether every engine has turned since this was asked last. */
+  /** Whether every engine has turned lately. */
   areEnginesAlive(): boolean {
-    const now = this.running?.tunnels.turns() ?? []
-    const before = this.turns
-    this.turns = now
-    return now.length !== before.length || now.every((turns, i) => turns !== before[i])
+    return this.turns.areMoving(this.running?.tunnels.turns() ?? [], performance.now())
   }
 
   /** The store tells of its connection; shown in the status and, on changes, in the log. */
