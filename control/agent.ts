@@ -186,7 +186,7 @@ export class Agent {
   /** The daemon's status, null before the lease is ours. */
   status(): Status | null {
     if (this.running === null) return null
-    const { config, backend, tunnels, keeper, peers } = this.running
+    const { config, backend, tunnels, keeper, peers, firewall } = this.running
     const reports = tunnels.report()
     const first = reports[0] ?? null
     const devices = backend.kernel.flatMap(({ device }) => (device === null ? [] : [device]))
@@ -213,6 +213,7 @@ export class Agent {
         expiresAt: lease.expiresAt === null ? null : new Date(lease.expiresAt).toISOString(),
       },
       peers: peers.describe(),
+      firewall: firewall.describe(),
       routes: reports.reduce((sum, { routes }) => sum + routes, 0),
       skippedKeys: this.skipped.size,
       counters: tunnels.total(),

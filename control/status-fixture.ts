@@ -13,6 +13,7 @@ export const STATUS: Status = {
   network: '10.5.0.0/16',
   lease: { subnet: '10.5.1.0/24', publicIP: '192.0.2.1', publicIPv6: null, expiresAt: null },
   peers: [],
+  firewall: { mode: 'iptables', rules: ['forward'], fault: null },
   routes: 0,
   skippedKeys: 0,
   counters: { egress: { read: 0, verdicts: {} }, ingress: { read: 0, verdicts: {} }, gauges: {} },

@@ -8,6 +8,7 @@ import { chmodSync, rmSync } from 'node:fs'
 import { createServer, request, type Server } from 'node:http'
 import type { CountersReport, DataplaneReport, OffloadReport } from '../dataplane/index.js'
 import { HeddleError } from './errors.js'
+import type { FirewallStatus } from './firewall/firewall.js'
 
 /** A peer as the status shows it. */
 export interface PeerStatus {
@@ -63,6 +64,8 @@ export interface Status {
     readonly expiresAt: string | null
   }
   readonly peers: readonly PeerStatus[]
+  /** Firewall rules of ours. */
+  readonly firewall: FirewallStatus
   /** Peer routes in all forwarding tables. */
   readonly routes: number
   readonly skippedKeys: number

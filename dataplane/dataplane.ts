@@ -125,8 +125,11 @@ export class Dataplane {
     this.onRefused = options.onRefused ?? (() => undefined)
     const exceptions = options.exceptions ?? []
     this.ingressCheck = { mode: options.ingressCheck ?? 'leases', exceptions }
-    const offload = options.offload ?? ALL_OFFLOADS
-    this.offloads = new Offloads(this.encap.kind === 'ipip' ? { ...offload, ...NO_RUNS } : offload)
+    this.offloads = new Offloads(
+      options.offload ?? ALL_OFFLOADS,
+      native,
+      this.encap.kind === 'ipip',
+    )
     const family = familyOf(addressBits(options.bindAddress))
     try {
       this.sockets = this.openSockets(options, family, queues, opened)
@@ -296,9 +299,6 @@ export class Dataplane {
     for (const fd of this.fds.splice(0)) native.close(fd)
   }
 }
-
-/** What a raw socket has not. */
-const NO_RUNS = { 'udp-segment': false, 'udp-gro': false } as const
 
 /** Why flows are not spread over several engines or source ports although they should be; null = they are. */
 function whyNoSpread({ kind }: EncapChoice, queues: number): string | null {

@@ -79,3 +79,17 @@ t.test('a line for each engine where there are several', (t) => {
   )
   t.end()
 })
+
+t.test('firewall rules: what for, by whom, and whether they are there', (t) => {
+  const line = (firewall: Status['firewall']) =>
+    formatStatus({ ...status, firewall })
+      .split('\n')
+      .find((text) => text.startsWith('firewall'))
+  t.equal(
+    line({ mode: 'nftables', rules: ['masquerade', 'forward'], fault: null }),
+    'firewall  masquerade and forward by nftables',
+  )
+  t.match(line({ mode: 'iptables', rules: ['forward'], fault: 'locked' }), /NOT IN PLACE: locked$/)
+  t.equal(line({ mode: 'iptables', rules: [], fault: null }), 'firewall  no rules asked for')
+  t.end()
+})

@@ -59,6 +59,7 @@ export function formatStatus(s: Status): string {
     ...s.kernelDevices.map(
       ({ name, mtu }) => `device    ${name}  mtu ${String(mtu)}  of the kernel`,
     ),
+    formatFirewall(s),
     `routes    ${String(s.routes)}${s.skippedKeys > 0 ? `  (${String(s.skippedKeys)} keys of the store skipped as unreadable)` : ''}`,
     '',
     ...table([
@@ -77,6 +78,11 @@ export function formatStatus(s: Status): string {
 function formatBackend({ backend: { type, port, dataplane } }: Status): string {
   const where = dataplane === 'kernel' ? ' in the kernel' : ''
   return `backend ${type}${where}${port === null ? '' : `, port ${String(port)}`}`
+}
+
+function formatFirewall({ firewall: { mode, rules, fault } }: Status): string {
+  if (rules.length === 0) return 'firewall  no rules asked for'
+  return `firewall  ${rules.join(' and ')} by ${mode}${fault === null ? '' : `  NOT IN PLACE: ${fault}`}`
 }
 
 function formatDevice({ device }: Pick<TunnelStatus, 'device'>): string {

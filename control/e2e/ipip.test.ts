@@ -53,6 +53,11 @@ t.test('F52 two daemons', { skip }, async (t) => {
     t.match(routes.stdout, /^10\.5\.0\.0\/16 /)
     const { backend, device } = await overlay.status(h1)
     t.match({ backend, device }, { backend: { type: 'ipip', port: null }, device: { mtu: MTU } })
+    const { offloads } = await overlay.status(h1)
+    t.match(
+      offloads.find(({ name }) => name === 'udp-segment'),
+      { state: 'unavailable', detail: /raw socket/ },
+    )
     const leases = await overlay.lab.etcd.list(`${PREFIX}/subnets/`)
     t.equal(
       leases.get(`${PREFIX}/subnets/${base}-24`),

@@ -43,6 +43,15 @@ export interface FirewallOptions {
   readonly resyncMs: number
 }
 
+/** The firewall rules of a daemon, for its status. */
+export interface FirewallStatus {
+  readonly mode: 'iptables' | 'nftables'
+  /** What they are for: `masquerade`, `forward`. */
+  readonly rules: readonly Purpose[]
+  /** Why some are not in place; null = they are. */
+  readonly fault: string | null
+}
+
 interface Fault {
   readonly purpose: Purpose
   readonly error: HeddleError
@@ -113,6 +122,15 @@ export class Firewall {
       if (attempt === START_ATTEMPTS || !fatal.retryable) throw fatal
       this.log.warn(`firewall: ${describeError(fatal)} (trying again)`)
       await sleep(START_PAUSE_MS, signal)
+    }
+  }
+
+  /** What is kept, and by which program. */
+  describe(): FirewallStatus {
+    return {
+      mode: this.usesNftables ? 'nftables' : 'iptables',
+      rules: PURPOSES.filter((purpose) => this.isWanted(purpose)),
+      fault: this.told === '' ? null : this.told,
     }
   }
 

@@ -60,12 +60,22 @@ export class Offloads {
   private readonly states = new Map<OffloadName, OffloadState>()
   private found: OffloadOptions = NO_OFFLOAD
 
-  /** Makes the self-tests of the sockets, which take a few milliseconds. */
-  constructor(wish: OffloadWish, kernel: OffloadKernel = native) {
+  /**
+   * Makes the self-tests of the sockets, which take a few milliseconds.
+   * @param isRaw  whether the sockets are raw ones, which know no runs and no trains
+   */
+  constructor(wish: OffloadWish, kernel: OffloadKernel = native, isRaw = false) {
     this.wish = wish
     this.kernel = kernel
     for (const name of OFFLOADS) this.set(name, 'off', '')
-    this.testSockets()
+    if (isRaw) this.lackSockets()
+    else this.testSockets()
+  }
+
+  private lackSockets(): void {
+    for (const name of ['udp-segment', 'udp-gro'] as const) {
+      if (this.wish[name]) this.set(name, 'unavailable', 'a raw socket takes one packet a message')
+    }
   }
 
   /** What engines may use; complete when the device is open, every socket enabled and both tested. */
