@@ -171,7 +171,7 @@ export class Agent {
         this.repairs.now()
       }
       const kernelState = new KernelState(
-        { config, subnet, backend, tunnels, peers, blackholeRoute, callForLook },
+        { config, subnet, former: previous, backend, tunnels, peers, blackholeRoute, callForLook },
         log,
       )
       this.running = { config, backend, tunnels, keeper, peers, firewall, kernelState }

@@ -87,6 +87,7 @@ async function create(type: string) {
     {
       config,
       subnet: OWN,
+      former: null,
       backend,
       tunnels,
       peers,

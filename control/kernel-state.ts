@@ -13,7 +13,7 @@ import { Echoes } from './host/echoes.js'
 import { monitor } from './host/monitor.js'
 import { readRoutes } from './host/read.js'
 import { blackholes, NOTHING, together, type HostState } from './host/state.js'
-import type { Lease, LeaseSubnet } from './lease.js'
+import { prefixesOf, type Lease, type LeaseSubnet } from './lease.js'
 import type { Logger } from './log.js'
 import type { NetworkConfig } from './network-config.js'
 import { reachedOf, type PeerChange, type Peers } from './peers.js'
@@ -23,6 +23,8 @@ export interface KernelStateOptions {
   readonly config: NetworkConfig
   /** The own subnet. */
   readonly subnet: LeaseSubnet
+  /** The own subnet of last time, null = not known: a route about it that is not wanted is left over. */
+  readonly former: LeaseSubnet | null
   readonly backend: Backend
   readonly tunnels: Tunnels
   readonly peers: Peers
@@ -154,6 +156,7 @@ export class KernelState {
     const paths = [...backend.tunnels, ...kernel]
     const direct = directRouting ? directRoutes(peers.reached(paths), await readTables(config)) : []
     const unused = this.options.blackholeRoute ? blackholes(subnet) : []
+    const former = this.options.former === null ? [] : prefixesOf(this.options.former)
     const past = new Set(direct.map(({ destination }) => destination))
     return together([
       tunnels.desired(),
@@ -161,7 +164,7 @@ export class KernelState {
         const reached = peers.reached([path]).filter(({ destination }) => !past.has(destination))
         return path.desired(subnet, reached)
       }),
-      { ...NOTHING, routes: [...direct, ...unused], networks: networksOf(config) },
+      { ...NOTHING, routes: [...direct, ...unused], networks: [...networksOf(config), ...former] },
     ])
   }
 

@@ -59,9 +59,14 @@ export function hostAddress({ publicIP, publicIPv6 }: HostAddresses): string {
   return publicIP === NO_PUBLIC_IP && publicIPv6 !== null ? publicIPv6 : publicIP
 }
 
-/** A subnet as people read it: `10.5.52.0/24`, or both families joined by a comma. */
-export function formatSubnet(subnet: LeaseSubnet): string {
+/** The prefixes of a subnet as text: of IPv4, of IPv6, or both. */
+export function prefixesOf(subnet: LeaseSubnet): string[] {
   const v4 = hasIpv4(subnet) ? [formatPrefix4(subnet.v4)] : []
   const v6 = subnet.v6 === null ? [] : [formatPrefix6(subnet.v6)]
-  return [...v4, ...v6].join(',')
+  return [...v4, ...v6]
+}
+
+/** A subnet as people read it: `10.5.52.0/24`, or both families joined by a comma. */
+export function formatSubnet(subnet: LeaseSubnet): string {
+  return prefixesOf(subnet).join(',')
 }

@@ -232,6 +232,21 @@ t.test('the blackhole route', { skip: skip || skipIptables }, async (t) => {
     await overlay.ready(h1, 1)
     t.equal(await holes(), '')
   })
+
+  await t.test('F63 that of another network goes, once there is a new one', async (t) => {
+    await overlay.daemon(h1).stop()
+    await overlay.start(h1, args)
+    await overlay.ready(h1, 1)
+    t.match(await holes(), subnet)
+    await overlay.daemon(h1).stop()
+    await overlay.configure({ Network: '10.6.0.0/16' })
+    await overlay.start(h1, args)
+    // The other host still holds its lease of before.
+    const { lease } = await overlay.ready(h1, 1)
+    t.match(lease.subnet, /^10\.6\./)
+    t.match(await holes(), lease.subnet)
+    t.notMatch(await holes(), subnet)
+  })
 })
 
 t.test('what the firewall needs', { skip: skip || skipIptables }, async (t) => {

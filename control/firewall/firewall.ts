@@ -15,7 +15,7 @@ import {
   readNftables,
   type IptablesTraits,
 } from '../host/firewall.js'
-import { hasIpv4, type LeaseSubnet } from '../lease.js'
+import { prefixesOf, type LeaseSubnet } from '../lease.js'
 import type { Logger } from '../log.js'
 import type { NetworkConfig } from '../network-config.js'
 import { formatPrefix4, formatPrefix6 } from '../prefix.js'
@@ -283,11 +283,4 @@ function carriedBy({ ipv4, ipv6 }: NetworkConfig, { v4, v6 }: LeaseSubnet): Carr
     list.push({ family: 6, network: formatPrefix6(ipv6.network), subnet: formatPrefix6(v6) })
   }
   return list
-}
-
-function prefixesOf(subnet: LeaseSubnet): string[] {
-  return [
-    ...(hasIpv4(subnet) ? [formatPrefix4(subnet.v4)] : []),
-    ...(subnet.v6 === null ? [] : [formatPrefix6(subnet.v6)]),
-  ]
 }
