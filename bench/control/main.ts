@@ -16,6 +16,7 @@ import type { ManagedProcess } from '../../control/lab/process.js'
 import { resultsFolder } from '../lib/package.js'
 import { describeMachine } from '../netns/machine.js'
 import { describe, quantiles, type Figures } from './figures.js'
+import { writePage } from './page.js'
 import {
   appliedByKernel,
   appliedByLog,
@@ -37,6 +38,8 @@ const USAGE = `usage: npm run bench:control -- [options]
   --rate N        changes a second in the storm, default 1000
   --seconds N     how long it lasts, default 60
   --backend NAME  ${BACKENDS.join(', ')}; may be repeated; default all
+
+Without options it writes docs/BENCHMARKS-CONTROL.md.
 `
 const PATIENCE_MS = 120_000
 /** After a start: what was left of it is collected. */
@@ -218,8 +221,10 @@ export async function benchControl(argv: readonly string[]): Promise<number> {
     console.log(`${describe(one)}\n`)
   }
   mkdirSync(resultsFolder(), { recursive: true })
-  const record = { date: new Date(), machine: describeMachine(), figures }
+  const machine = describeMachine()
+  const record = { date: new Date(), machine, figures }
   writeFileSync(join(resultsFolder(), 'control.json'), JSON.stringify(record, null, 2))
+  if (argv.length === 0) await writePage(figures, machine)
   return 0
 }
 

@@ -12,7 +12,7 @@ import { renderReport, replaceReport } from './markdown.js'
 const CHARTS = 'bench'
 
 /** The package's style, which the check of the whole package applies to generated files, too. */
-async function tidy(text: string, parser: 'markdown' | 'json'): Promise<string> {
+export async function tidy(text: string, parser: 'markdown' | 'json'): Promise<string> {
   const manifest = JSON.parse(readFileSync(join(packageFolder(), 'package.json'), 'utf8')) as {
     prettier: object
   }

@@ -237,7 +237,7 @@ function parseFlags(argv: readonly string[]) {
 function backendFrom(name: string): BackendName {
   if (name === 'udp' || name === 'vxlan') return name
   const isKnown = OTHER_BACKENDS.includes(name)
-  const what = isKnown ? 'is not built yet' : 'is no backend'
+  const what = isKnown ? 'is not built into replay yet' : 'is no backend'
   throw usage(`--backend=${name} ${what}; replay knows udp and vxlan`)
 }
 

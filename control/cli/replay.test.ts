@@ -491,7 +491,7 @@ t.test('wrong arguments: exit 2 and a message that names them', async (t) => {
     [[RAW, S, '--frobnicate'], /frobnicate/],
     [[RAW, S, '--json=yes'], /json/],
     [[RAW, '--subnet'], /subnet/],
-    [[RAW, S, '--backend=ipip'], /ipip is not built yet; replay knows udp and vxlan/],
+    [[RAW, S, '--backend=ipip'], /ipip is not built into replay yet; replay knows udp and vxlan/],
     [[RAW, S, '--backend=vxlan'], /give --mac=MAC, as ip link show/],
     [[RAW, S, '--vni=1'], /--vni is for --backend=vxlan/],
     [[RAW, S, '--mac=0e:00:00:00:00:01'], /--mac is for --backend=vxlan/],
