@@ -201,27 +201,28 @@ function neighbourChanges(desired: HostState, actual: HostState): Change[] {
   const ours = vxlanDevices(desired)
   const key = ({ device, address }: NeighbourState) => `${device} ${address}`
   const found = new Map(actual.neighbours.map((n) => [key(n), n.mac]))
-  const wanted = new Set(desired.neighbours.map(key))
+  const wanted = new Map(desired.neighbours.map((n) => [key(n), n]))
   return [
     ...actual.neighbours
       .filter((neighbour) => ours.has(neighbour.device) && !wanted.has(key(neighbour)))
       .map((neighbour): Change => ({ kind: 'neighbour-remove', neighbour })),
-    ...desired.neighbours
+    ...[...wanted.values()]
       .filter((neighbour) => found.get(key(neighbour)) !== neighbour.mac)
       .map((neighbour): Change => ({ kind: 'neighbour-set', neighbour })),
   ]
 }
 
+/** A host that has changed its address may have a second lease with one MAC address: the last one counts. */
 function forwardingChanges(desired: HostState, actual: HostState): Change[] {
   const ours = vxlanDevices(desired)
   const key = ({ device, mac }: ForwardingState) => `${device} ${mac}`
   const found = new Map(actual.forwarding.map((entry) => [key(entry), entry.host]))
-  const wanted = new Set(desired.forwarding.map(key))
+  const wanted = new Map(desired.forwarding.map((entry) => [key(entry), entry]))
   return [
     ...actual.forwarding
       .filter((entry) => ours.has(entry.device) && !wanted.has(key(entry)))
       .map((entry): Change => ({ kind: 'forwarding-remove', entry })),
-    ...desired.forwarding
+    ...[...wanted.values()]
       .filter((entry) => found.get(key(entry)) !== entry.host)
       .map((entry): Change => ({ kind: 'forwarding-set', entry })),
   ]

@@ -196,3 +196,27 @@ t.test(
     t.same(changes(there, { ...gone, destination: '10.6.3.0/24' }), [], 'of another network')
   },
 )
+
+t.test(
+  'two leases with one MAC address, as of a host that moved: the last one counts',
+  async (t) => {
+    const device = 'flannel.1'
+    const vxlan = {
+      vni: 1,
+      lower: 'eth0',
+      local: '172.30.0.11',
+      port: 8472,
+      learning: false,
+      gbp: false,
+    }
+    const link = { name: device, mtu: 1450, isUp: true, mac: '0e:00:00:00:00:01', vxlan }
+    const entry = (host: string) => ({ device, mac: '0e:00:00:00:00:02', host })
+    const [old, now] = [entry('172.30.0.12'), entry('172.30.0.99')]
+    const wanted = { ...NOTHING, links: [link], forwarding: [old, now] }
+    const changes = (...forwarding: (typeof old)[]) =>
+      difference(wanted, { ...NOTHING, links: [link], forwarding }).changes
+    t.same(changes(), [{ kind: 'forwarding-set', entry: now }])
+    t.same(changes(old), [{ kind: 'forwarding-set', entry: now }])
+    t.same(changes(now), [], 'and stays')
+  },
+)
