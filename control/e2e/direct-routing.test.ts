@@ -1,5 +1,5 @@
 /**
- * @serial DirectRouting of `vxlan` and `ipip`: peers on the same network get packets as they are, those behind a
+ * @parallel DirectRouting of `vxlan` and `ipip`: peers on the same network get packets as they are, those behind a
  * router by the tunnel; the routes follow the peers and are repaired, for both families (F45, F52).
  */
 import t from 'tap'

@@ -1,5 +1,5 @@
 /**
- * @serial IPv6 underlays and inner IPv6 where the path is narrow: Packet Too Big from a router on the
+ * @parallel IPv6 underlays and inner IPv6 where the path is narrow: Packet Too Big from a router on the
  * way (RFC 8201), packets of 1280 bytes that are held whole inside (RFC 8200 §5), transfers that go on when the path
  * shrinks, and each hop of a traceroute.
  */

@@ -1,5 +1,5 @@
 /**
- * @serial A `vxlan` host that restarts (F46), or loses its device or its network interface (F47):
+ * @parallel A `vxlan` host that restarts (F46), or loses its device or its network interface (F47):
  * lease, MAC address and routes stay, and so do the peers that it knew, kernels among them.
  */
 import { setTimeout as sleep } from 'node:timers/promises'

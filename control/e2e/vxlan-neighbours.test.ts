@@ -1,5 +1,5 @@
 /**
- * @serial A VXLAN device of the kernel that nobody has told of its neighbours: it asks for the daemon's MAC
+ * @parallel A VXLAN device of the kernel that nobody has told of its neighbours: it asks for the daemon's MAC
  * address through the tunnel, and is answered.
  */
 import t from 'tap'

@@ -1,5 +1,5 @@
 /**
- * @serial From flanneld to heddled and back on one host: its VXLAN device is taken over with the MAC address
+ * @parallel From flanneld to heddled and back on one host: its VXLAN device is taken over with the MAC address
  * that peers know, and can be made again afterwards. Devices of others stay, and are named.
  */
 import t from 'tap'

@@ -72,7 +72,7 @@ t.test('a name covers all its bytes, and only those', (t) => {
 
 t.test('arguments that are no peer', (t) => {
   const { hops } = createFib({ readers: 1, reserveBytes: RESERVE, maxHops: 16 })
-  for (const port of [0, 65536, -1, 1.5, NaN]) {
+  for (const port of [65536, -1, 1.5, NaN]) {
     t.throws(() => hops.addPeer(1, port), RangeError, `port ${port}`)
   }
   for (const address of [
