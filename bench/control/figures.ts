@@ -68,10 +68,15 @@ function rowsOf({
     ['a storm of changes', '', rate],
     ['… that reached the table', 'all', `${String(storm.seen)} of ${String(storm.written)}`],
     ['… the last one', '', `${storm.lagMs.toFixed(0)} ms after etcd had it`],
-    ['… pings between pods answered', 'all', `${String(pings.received)} of ${String(pings.sent)}`],
+    ['… pings between pods answered', 'all', answered(pings)],
     ['… resident before / at most / after', 'no growth', `${mb} MB`],
     ['… processor', '', `${(100 * storm.daemonShare).toFixed(0)} % of a core`],
   ]
+}
+
+/** JSON has no NaN: it is null there. */
+function answered({ sent, received }: Figures['storm']['pings']): string {
+  return Number.isInteger(received) ? `${String(received)} of ${String(sent)}` : 'not counted'
 }
 
 /** Text for a terminal. */

@@ -5,7 +5,7 @@
  * what a storm of changes does to the packets of two pods. Everything runs on one machine: the daemon, its
  * peer, etcd and the writer share its cores.
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
@@ -13,8 +13,9 @@ import { parseArgs } from 'node:util'
 import type { Host, Pod } from '../../control/lab/host.js'
 import { createLab, type Lab } from '../../control/lab/lab.js'
 import type { ManagedProcess } from '../../control/lab/process.js'
-import { resultsFolder } from '../lib/package.js'
-import { describeMachine } from '../netns/machine.js'
+import { packageFolder, resultsFolder } from '../lib/package.js'
+import { describeCommit, describeMachine } from '../netns/machine.js'
+import type { Machine } from '../netns/result.js'
 import { describe, quantiles, type Figures } from './figures.js'
 import { writePage } from './page.js'
 import {
@@ -38,6 +39,7 @@ const USAGE = `usage: npm run bench:control -- [options]
   --rate N        changes a second in the storm, default 1000
   --seconds N     how long it lasts, default 60
   --backend NAME  ${BACKENDS.join(', ')}; may be repeated; default all
+  --from FILE     measure nothing: write the page of a record (bench/results/control.json)
 
 Without options it writes docs/BENCHMARKS-CONTROL.md.
 `
@@ -47,6 +49,14 @@ const REST_MS = 15_000
 const CHANGES = 300
 const CHANGE_PAUSE_MS = 30
 const PING_MS = 10
+
+/** What a run leaves behind. */
+interface Record {
+  readonly date: string
+  readonly commit: string | null
+  readonly machine: Machine
+  readonly figures: readonly Figures[]
+}
 
 /** A daemon under measurement. */
 interface Subject {
@@ -137,7 +147,8 @@ async function measureStorm(
   const ping = from.run(
     'ping',
     ['-q', '-n', '-i', String(PING_MS / 1000), '-c', String(sent), '-W', '1', to.address],
-    { timeoutMs: (seconds + 30) * 1000 },
+    // It waits for its turn, and lags behind on a busy machine.
+    { timeoutMs: (seconds + 120) * 1000 },
   )
   const memory: number[] = []
   const sampler = setInterval(() => {
@@ -214,6 +225,11 @@ export async function benchControl(argv: readonly string[]): Promise<number> {
     process.stderr.write(USAGE)
     return 2
   }
+  if (plan.from !== null) {
+    const { figures, machine, date, commit } = JSON.parse(readFileSync(plan.from, 'utf8')) as Record
+    await writePage(figures, machine, new Date(date), commit)
+    return 0
+  }
   const figures: Figures[] = []
   for (const backend of plan.backends) {
     const one = await measure({ ...plan, backend })
@@ -222,9 +238,10 @@ export async function benchControl(argv: readonly string[]): Promise<number> {
   }
   mkdirSync(resultsFolder(), { recursive: true })
   const machine = describeMachine()
-  const record = { date: new Date(), machine, figures }
+  const [date, commit] = [new Date(), describeCommit(packageFolder())]
+  const record: Record = { date: date.toISOString(), commit, machine, figures }
   writeFileSync(join(resultsFolder(), 'control.json'), JSON.stringify(record, null, 2))
-  if (argv.length === 0) await writePage(figures, machine)
+  if (argv.length === 0) await writePage(figures, machine, date, commit)
   return 0
 }
 
@@ -238,6 +255,7 @@ function planOf(argv: readonly string[]) {
         seconds: { type: 'string', default: '60' },
         rate: { type: 'string', default: '1000' },
         backend: { type: 'string', multiple: true, default: [...BACKENDS] },
+        from: { type: 'string' },
       },
     })
     const [leases = 0, rate = 0, seconds = 0] = [values.leases, values.rate, values.seconds].map(
@@ -246,7 +264,9 @@ function planOf(argv: readonly string[]) {
     const backends = BACKENDS.filter((name) => values.backend.includes(name))
     const isWhole = [leases, rate, seconds].every((n) => Number.isInteger(n) && n > 0)
     const isKnown = backends.length === new Set(values.backend).size
-    return isWhole && isKnown && leases <= MOST_LEASES ? { leases, rate, seconds, backends } : null
+    return isWhole && isKnown && leases <= MOST_LEASES
+      ? { leases, rate, seconds, backends, from: values.from ?? null }
+      : null
   } catch {
     return null
   }
