@@ -28,6 +28,7 @@ import type { Logger } from './log.js'
 import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { RepairLoop } from './repair-loop.js'
+import { describeRunning, type Running } from './running.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import type { SubnetStore } from './store/store.js'
@@ -39,7 +40,6 @@ import { logOffloads } from './offload-log.js'
 import type { OpenTunnel } from './backend/open-tunnel.js'
 import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { Turns } from './turns.js'
-import { VERSION } from './version.js'
 
 /** Pause between attempts to read a usable network configuration, as flannel. */
 const CONFIG_RETRY_MS = 1000
@@ -79,17 +79,6 @@ export interface AgentOptions {
   readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
-}
-
-/** What is known once the devices are open and the lease is ours. */
-interface Running {
-  readonly config: NetworkConfig
-  readonly backend: Backend
-  readonly tunnels: Tunnels
-  readonly keeper: LeaseKeeper
-  readonly peers: Peers
-  readonly firewall: Firewall
-  readonly kernelState: KernelState
 }
 
 export class Agent {
@@ -186,41 +175,12 @@ export class Agent {
   /** The daemon's status, null before the lease is ours. */
   status(): Status | null {
     if (this.running === null) return null
-    const { config, backend, tunnels, keeper, peers, firewall } = this.running
-    const reports = tunnels.report()
-    const first = reports[0] ?? null
-    const devices = backend.kernel.flatMap(({ device }) => (device === null ? [] : [device]))
-    const { lease } = keeper
-    const { publicIP, publicIPv6 } = backend.attrs
-    return {
-      version: VERSION,
-      pid: process.pid,
+    return describeRunning(this.running, {
       state: this.isReady ? 'ready' : 'starting',
       startedAt: this.startedAt,
       store: { description: this.options.store.description, isReachable: this.isStoreReachable },
-      backend: {
-        type: config.backend.type,
-        port: backend.port,
-        dataplane: first !== null ? 'user' : backend.kernel.length > 0 ? 'kernel' : 'none',
-      },
-      device: first?.device ?? null,
-      kernelDevices: devices,
-      network: networksOf(config).join(),
-      lease: {
-        subnet: formatSubnet(lease.subnet),
-        publicIP,
-        publicIPv6,
-        expiresAt: lease.expiresAt === null ? null : new Date(lease.expiresAt).toISOString(),
-      },
-      peers: peers.describe(),
-      firewall: firewall.describe(),
-      routes: reports.reduce((sum, { routes }) => sum + routes, 0),
       skippedKeys: this.skipped.size,
-      counters: tunnels.total(),
-      queues: first?.queues ?? [],
-      offloads: first?.offloads ?? [],
-      tunnels: reports,
-    }
+    })
   }
 
   /** The own subnet as text, null before the lease is ours. */
