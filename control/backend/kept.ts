@@ -3,6 +3,7 @@
  * packets meet no unreachable network in between, whether it keeps them in turn or not.
  */
 import { removeLink } from '../host/apply.js'
+import { isText6 } from '../host/lines.js'
 import { readLinks, readRoutes, type LinkInfo } from '../host/read.js'
 import type { Logger } from '../log.js'
 import type { Tunnel } from './backend.js'
@@ -50,7 +51,12 @@ export async function findKept(
 ): Promise<Map<string, string>> {
   const kept = new Map<string, string>()
   if (tunnels.length === 0) return kept
-  const [links, routes4, routes6] = await Promise.all([readLinks(), readRoutes(4), readRoutes(6)])
+  const [links, routes4, routes6] = await Promise.all([
+    readLinks(),
+    readRoutes(4),
+    // A kernel without IPv6 has no table of it to ask for.
+    networks.some(isText6) ? readRoutes(6) : [],
+  ])
   const routes = [...routes4, ...routes6]
   for (const tunnel of tunnels) {
     const link = keptDevice(tunnel, links, routes, networks)
