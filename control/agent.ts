@@ -12,25 +12,26 @@ import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplan
 import { acquireLease } from './acquire.js'
 import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
-import { describeError, HeddleError, isHeddleError } from './errors.js'
-import { lockKernel } from './instance.js'
+import { describeError } from './errors.js'
+import { lockKept } from './instance.js'
 import { Firewall, type FirewallOptions } from './firewall/firewall.js'
 import { whyNoVxlan } from './host/apply.js'
 import { runCommand } from './host/command.js'
 import { demandBridgeNetfilter } from './host/firewall.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
 import { readAddresses, readRoutes, readWay } from './host/read.js'
-import { KernelState, networksOf } from './kernel-state.js'
+import { KernelState } from './kernel-state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
 import type { Logger } from './log.js'
-import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
+import { networksOf, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { RepairLoop } from './repair-loop.js'
 import { describeRunning, type Running } from './running.js'
 import type { Status } from './status.js'
-import { isAborted, isAbortError, sleep } from './store/abort.js'
+import { isAbortError } from './store/abort.js'
+import { awaitConfig, persist } from './store/patience.js'
 import type { SubnetStore } from './store/store.js'
 import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
@@ -41,10 +42,6 @@ import type { OpenTunnel } from './backend/open-tunnel.js'
 import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { Turns } from './turns.js'
 
-/** Pause between attempts to read a usable network configuration, as flannel. */
-const CONFIG_RETRY_MS = 1000
-/** Pause between attempts to get a lease while the store fails. */
-const STORE_RETRY_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
 const MAX_SKIPPED = 1000
 
@@ -111,22 +108,21 @@ export class Agent {
 
   private async runSteps(signal: AbortSignal): Promise<void> {
     const { log } = this.options
-    const config = await this.fetchConfig(signal)
+    const config = await awaitConfig(this.options.store, log, signal)
     if (config === null) return
     demandBridgeNetfilter(config)
     const external = await this.findInterface(config)
     const backend = await createBackend(config, external, {
-      readLeases: () => this.persist(() => this.options.store.listLeases(signal), signal),
+      readLeases: () => persist(() => this.options.store.listLeases(signal), log, signal),
       whyNoVxlan,
       runCommand,
     })
     for (const note of backend.notes) log.info(note)
-    const releases: (() => void)[] = []
+    const release = await lockKept(backend, config)
     try {
-      for (const name of ownNames(backend, config)) releases.push(await lockKernel(name))
       await this.runBackend(config, external, backend, signal)
     } finally {
-      for (const release of releases) release()
+      release()
     }
   }
 
@@ -208,29 +204,6 @@ export class Agent {
     this.options.log.warn(`ignoring ${what}: ${why}`)
   }
 
-  /** Reads the network configuration, trying again until there is a valid one; null = stopped. */
-  private async fetchConfig(signal: AbortSignal): Promise<NetworkConfig | null> {
-    const { store, log } = this.options
-    let last = ''
-    while (!signal.aborted) {
-      try {
-        const text = await store.readConfig(signal)
-        if (text === null) throw new HeddleError('HEDDLE_CONFIG', 'nobody has written it yet')
-        const config = parseNetworkConfig(text)
-        log.info(`Found network config - Backend type: ${config.backend.type}`)
-        return config
-      } catch (error) {
-        const fault = describeError(error)
-        if (fault !== last && !isAborted(signal)) {
-          log.error(`Couldn't fetch network config: ${fault} (trying every second)`)
-        }
-        last = fault
-      }
-      await sleep(CONFIG_RETRY_MS, signal).catch(() => undefined)
-    }
-    return null
-  }
-
   private async findInterface(config: NetworkConfig): Promise<ChosenInterface> {
     const needs = addressNeeds(config)
     const [interfaces, routes, routes6] = await Promise.all([
@@ -276,27 +249,7 @@ export class Agent {
   private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
     const { store, previous, leaseTtlMs, log } = this.options
     const request = { store, config, attrs, previous, ttlMs: leaseTtlMs, log }
-    return this.persist(() => acquireLease(request, signal), signal)
-  }
-
-  /**
-   * Does something that needs the store, again and again while the store fails: one that is away for a moment
-   * ends no daemon that is about to start.
-   * @throws what is no failure of the store, or an AbortError
-   */
-  private async persist<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
-    let last = ''
-    for (;;) {
-      try {
-        return await work()
-      } catch (error) {
-        if (!isHeddleError(error, 'HEDDLE_STORE') || !error.retryable) throw error
-        const fault = describeError(error)
-        if (fault !== last) this.options.log.error(`${fault} (trying every second)`)
-        last = fault
-      }
-      await sleep(STORE_RETRY_MS, signal)
-    }
+    return persist(() => acquireLease(request, signal), log, signal)
   }
 
   private createKeeper(lease: Lease, attrs: LeaseAttrs): LeaseKeeper {
@@ -397,14 +350,4 @@ export class Agent {
     tunnels.start(watcher)
     for (const device of anew) this.options.log.info(`${device} is there again`)
   }
-}
-
-/** What a daemon keeps that is known by its name alone: devices, and routes past all devices. */
-function ownNames({ tunnels, kernel }: Backend, config: NetworkConfig): string[] {
-  const devices = [
-    ...tunnels.map(({ device }) => device).filter((name) => !name.includes('%d')),
-    ...kernel.flatMap(({ device }) => (device === null ? [] : [device.name])),
-  ]
-  const hasRoutes = kernel.some(({ device }) => device === null)
-  return [...devices, ...(hasRoutes ? networksOf(config).map((text) => `host-gw ${text}`) : [])]
 }

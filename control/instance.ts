@@ -6,7 +6,9 @@
 import { readlinkSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { lockFile } from '../dataplane/index.js'
+import type { Backend } from './backend/backend.js'
 import { describeError, HeddleError } from './errors.js'
+import { networksOf, type NetworkConfig } from './network-config.js'
 import { makeFolder } from './subnet-file.js'
 
 /**
@@ -40,9 +42,41 @@ export async function lockInstance(subnetFile: string): Promise<() => void> {
 const RUN = '/run/heddle'
 
 /**
+ * Takes the locks of all that a daemon keeps in the kernel.
+ * @returns a function that releases them
+ * @throws  HEDDLE_BUSY when another daemon holds one
+ */
+export async function lockKept(backend: Backend, config: NetworkConfig): Promise<() => void> {
+  const releases: (() => void)[] = []
+  const release = (): void => {
+    for (const each of releases) each()
+  }
+  try {
+    for (const name of keptNames(backend, config)) releases.push(await lockKernel(name))
+  } catch (error) {
+    release()
+    throw error
+  }
+  return release
+}
+
+/** Devices are known by their names; what has no name of its own by the kind of backend and the network. */
+function keptNames({ tunnels, kernel }: Backend, config: NetworkConfig): string[] {
+  const ofNetworks = (kind: string): string[] =>
+    networksOf(config).map((network) => `${kind} ${network}`)
+  return [
+    ...tunnels.flatMap(({ device, encap }) =>
+      // The kernel completes such a name.
+      device.includes('%d') ? ofNetworks(encap.kind) : [device],
+    ),
+    ...kernel.flatMap(({ device }) => (device === null ? ofNetworks('host-gw') : [device.name])),
+  ]
+}
+
+/**
  * Takes the lock of a device, or of routes, in the network namespace of this process: two daemons that keep the
  * same would undo each other's work. Where no such file can be made there is no lock.
- * @param name  of the device, or `host-gw` and a network
+ * @param name  of the device, or a kind of backend and a network
  * @returns     a function that releases it
  * @throws      HEDDLE_BUSY when another daemon holds it
  */

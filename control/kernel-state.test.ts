@@ -3,9 +3,10 @@
  * say, and no look finds anything left to do. With a real kernel, in a network namespace of this test's own
  * (the file starts itself again inside).
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from '../dataplane/netns-fixture.js'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
+import t from 'tap'
 import { Tunnels } from './backend/tunnels.js'
 import { createBackend } from './backend/backend.js'
 import { KernelState } from './kernel-state.js'
@@ -15,18 +16,6 @@ import { parseNetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { leaseOf } from './scripted-store.js'
 import { parseSubnetKey } from './subnet-key.js'
-
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
-function ip(line: string): void {
-  const { status, stderr } = spawnSync('ip', line.split(' '), { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`ip ${line}: ${stderr}`)
-}
 
 ip('link set lo up')
 ip('link add eth0 type bridge')

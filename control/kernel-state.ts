@@ -15,9 +15,8 @@ import { readRoutes } from './host/read.js'
 import { blackholes, NOTHING, together, type HostState } from './host/state.js'
 import { prefixesOf, type Lease, type LeaseSubnet } from './lease.js'
 import type { Logger } from './log.js'
-import type { NetworkConfig } from './network-config.js'
+import { networksOf, type NetworkConfig } from './network-config.js'
 import { reachedOf, type PeerChange, type Peers } from './peers.js'
-import { formatPrefix4, formatPrefix6 } from './prefix.js'
 
 export interface KernelStateOptions {
   readonly config: NetworkConfig
@@ -189,12 +188,4 @@ export class KernelState {
 async function readTables({ ipv6 }: NetworkConfig) {
   const [routes4, routes6] = await Promise.all([readRoutes(4), ipv6 === null ? [] : readRoutes(6)])
   return [...routes4, ...routes6]
-}
-
-/** The networks of a configuration, as text. */
-export function networksOf({ ipv4, ipv6 }: NetworkConfig): string[] {
-  return [
-    ...(ipv4 === null ? [] : [formatPrefix4(ipv4.network)]),
-    ...(ipv6 === null ? [] : [formatPrefix6(ipv6.network)]),
-  ]
 }

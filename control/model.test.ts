@@ -10,22 +10,12 @@
  * In a network namespace of this test's own (the file starts itself again inside). fast-check prints seed and
  * path of a failure; MODEL_SEED and MODEL_PATH play it again, MODEL_RUNS asks for more runs.
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from '../dataplane/netns-fixture.js'
 import { setTimeout as sleep } from 'node:timers/promises'
 import fc from 'fast-check'
+import t from 'tap'
 import { ModelWorld, TTL_MS } from './model-hosts.js'
 
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
-function ip(line: string): void {
-  const { status, stderr } = spawnSync('ip', line.split(' '), { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`ip ${line}: ${stderr}`)
-}
 ip('link set lo up')
 ip('link add eth0 type bridge')
 ip('address add 172.30.0.1/24 dev eth0')

@@ -232,3 +232,11 @@ function parseBackend(fields: JsonFields): NetworkConfig['backend'] {
   if (typeof type === 'string') return { type: type.toLowerCase(), options }
   throw invalid(`Backend.Type is ${quoteValue(type)}; write a string such as "udp"`)
 }
+
+/** The networks of a configuration, as text. */
+export function networksOf({ ipv4, ipv6 }: NetworkConfig): string[] {
+  return [
+    ...(ipv4 === null ? [] : [formatPrefix4(ipv4.network)]),
+    ...(ipv6 === null ? [] : [formatPrefix6(ipv6.network)]),
+  ]
+}

@@ -23,7 +23,7 @@ import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './i
 import type { TunDescriptor } from './io/tun-device.js'
 import { openSockets, openTunQueues, whyNoSteering } from './io/queues.js'
 import { MAX_QUEUES } from './io/steering.js'
-import type { UdpDescriptor } from './io/udp-port.js'
+import type { SocketDescriptor } from './io/socket.js'
 import { describeOffloads, type OffloadReport } from './offload-report.js'
 import { native, type Family } from './native/native.js'
 import { OverflowMeter } from './overflow.js'
@@ -85,7 +85,7 @@ export class Dataplane {
   /** Why there are fewer engines than asked for, or fewer source ports than usual; null = there are not. */
   readonly whyNoSteering: string | null
   private readonly tuns: readonly [TunDescriptor, ...TunDescriptor[]]
-  private readonly sockets: readonly [UdpDescriptor, ...UdpDescriptor[]]
+  private readonly sockets: readonly [SocketDescriptor, ...SocketDescriptor[]]
   private readonly rawFd: number
   private readonly rawFd6: number | null
   private readonly offloads: Offloads
@@ -161,7 +161,7 @@ export class Dataplane {
     family: Family,
     queues: number,
     opened: (fd: number) => void,
-  ): [UdpDescriptor, ...UdpDescriptor[]] {
+  ): [SocketDescriptor, ...SocketDescriptor[]] {
     const receiveBuffer = asked === undefined ? {} : { receiveBuffer: asked }
     if (this.encap.kind === 'ipip') {
       const socket = openIpip({ address, ...receiveBuffer })

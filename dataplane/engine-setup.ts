@@ -5,7 +5,7 @@ import type { EncapChoice } from './encap/choice.js'
 import type { FibShared } from './fib/layout.js'
 import type { IngressCheckMode, Refusal, SourceException } from './ingress-check.js'
 import type { TunDescriptor } from './io/tun-device.js'
-import type { UdpDescriptor } from './io/udp-port.js'
+import type { SocketDescriptor } from './io/socket.js'
 import type { OffloadName, OffloadOptions } from './offload/offload.js'
 
 /** Word of `control` that ends the engine when it is not 0. */
@@ -13,7 +13,7 @@ export const STOP = 0
 
 export interface EngineSetup {
   readonly tun: TunDescriptor
-  readonly socket: UdpDescriptor
+  readonly socket: SocketDescriptor
   readonly encap: EncapChoice
   /** What the devices can do at a time. */
   readonly offload: OffloadOptions

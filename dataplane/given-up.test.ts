@@ -6,21 +6,15 @@
  * The kernel cuts no message of a socket that sends without checksums (udp_send_skb), so setting
  * SO_NO_CHECK on the dataplane's socket makes it refuse runs with EINVAL and take single packets.
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from './netns-fixture.js'
 import { readdirSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
 import { Dataplane } from './dataplane.js'
 import { createBench, openPort, pattern, payload } from './io/device-fixture.js'
 import { encodeName, endpoint4 } from './io/endpoint.js'
 import type { OffloadState } from './io/offloads.js'
 import { native } from './native/native.js'
-
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
 
 const PORT = 8285
 const FAR = 0x0a050209
@@ -30,11 +24,6 @@ const SIZE = 1000
 const HEADERS = 28
 /** linux/socket.h */
 const SO_NO_CHECK = 11
-
-function ip(...args: string[]): void {
-  const run = spawnSync('ip', args, { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
-}
 
 /** The descriptor of this process's socket that is bound to an address and the flannel port. */
 function findSocket(address: string): number {
@@ -53,7 +42,7 @@ function findSocket(address: string): number {
 }
 
 t.test('runs that the kernel takes no more', async (t) => {
-  ip('link', 'set', 'lo', 'up')
+  ip('link set lo up')
   const lost: OffloadState[] = []
   const dataplane = new Dataplane({
     device: 'hdl%d',
@@ -62,9 +51,9 @@ t.test('runs that the kernel takes no more', async (t) => {
     onGivenUp: (offload) => lost.push(offload),
   })
   t.teardown(() => dataplane.close())
-  ip('address', 'add', '10.5.1.0/32', 'dev', dataplane.device)
-  ip('link', 'set', dataplane.device, 'mtu', '1472', 'up')
-  ip('route', 'add', '10.5.0.0/16', 'dev', dataplane.device)
+  ip(`address add 10.5.1.0/32 dev ${dataplane.device}`)
+  ip(`link set ${dataplane.device} mtu 1472 up`)
+  ip(`route add 10.5.0.0/16 dev ${dataplane.device}`)
   dataplane.addLocal({ addr: 0x0a050100, len: 24 })
   dataplane.setRoute({ addr: 0x0a050200, len: 24 }, { address: '127.0.0.2', port: PORT })
   dataplane.start({ ipv4: '10.5.1.0', ipv6: null }, 1472, (error) => {

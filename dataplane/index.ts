@@ -32,7 +32,8 @@ export { BATCH_SIZE } from './packet/intake.js'
 export { Entries } from './packet/entries.js'
 export type { InsideDevice, OutsidePort } from './io/device.js'
 export { openTun, TunDevice, type TunDescriptor, type TunOptions } from './io/tun-device.js'
-export { openUdp, UdpPort, type UdpDescriptor, type UdpOptions } from './io/udp-port.js'
+export { type SocketDescriptor } from './io/socket.js'
+export { openUdp, UdpPort, type UdpOptions } from './io/udp-port.js'
 export type { IcmpPort } from './icmp.js'
 export {
   INGRESS_CHECKS,

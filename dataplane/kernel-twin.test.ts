@@ -7,9 +7,10 @@
  *  - Segmentation: a super-packet that Linux hands to a device with offloads → our segments = those
  *    that Linux makes of the same super-packet for a device without.
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from './netns-fixture.js'
 import { createHash } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
+import t from 'tap'
 import * as flow from './flow-fixture.js'
 import { ACK, ECE, FIN, PSH, UDP, URG } from './flow-fixture.js'
 import { ALL_OFFLOADS, Offloads } from './io/offloads.js'
@@ -22,18 +23,6 @@ import { Batch } from './packet/batch.js'
 import { Entries } from './packet/entries.js'
 import { VNET_HDR_LEN } from './packet/layout.js'
 import * as vnethdr from './wire/vnethdr.js'
-
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
-function ip(...args: string[]): void {
-  const run = spawnSync('ip', args, { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
-}
 
 const ROWS = 64
 const SLOT = 65600
@@ -62,14 +51,14 @@ for (const [n, name] of ['hdlin', 'hdlcut', 'hdlwhole'].entries()) {
   set(`ipv6/conf/${name}/addr_gen_mode`, '1')
   set(`ipv6/conf/${name}/accept_dad`, '0')
   set(`ipv4/conf/${name}/rp_filter`, '0')
-  ip('address', 'add', `10.77.${n}.1/24`, 'dev', name)
-  ip('-6', 'address', 'add', `fd77:${n}::1/64`, 'dev', name, 'nodad')
-  ip('link', 'set', name, 'mtu', '16000', 'txqueuelen', '5000', 'up')
+  ip(`address add 10.77.${n}.1/24 dev ${name}`)
+  ip(`-6 address add fd77:${n}::1/64 dev ${name} nodad`)
+  ip(`link set ${name} mtu 16000 txqueuelen 5000 up`)
 }
-ip('route', 'add', '10.5.1.0/24', 'dev', 'hdlcut')
-ip('-6', 'route', 'add', 'fd05:1::/64', 'dev', 'hdlcut')
-ip('route', 'add', '10.5.3.0/24', 'dev', 'hdlwhole')
-ip('-6', 'route', 'add', 'fd05:3::/64', 'dev', 'hdlwhole')
+ip('route add 10.5.1.0/24 dev hdlcut')
+ip('-6 route add fd05:1::/64 dev hdlcut')
+ip('route add 10.5.3.0/24 dev hdlwhole')
+ip('-6 route add fd05:3::/64 dev hdlwhole')
 
 const FROM6 = [0xfd, 5, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]
 const CUT6 = [0xfd, 5, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]

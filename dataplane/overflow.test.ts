@@ -2,8 +2,9 @@
  * The counts of what the kernel lost, against what was sent and what could be read: on real sockets
  * and a real TUN, in a network namespace of this test's own (the file starts itself again inside).
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from './netns-fixture.js'
 import { readFileSync, writeFileSync } from 'node:fs'
+import t from 'tap'
 import { native } from './native/native.js'
 import { Counters, COUNTERS_BYTES, describeCounters, SOCKET_OVERFLOW } from './counters.js'
 import { createBench, LOCALHOST, openPort } from './io/device-fixture.js'
@@ -13,21 +14,10 @@ import type { UdpPort } from './io/udp-port.js'
 import { OverflowMeter, parseTransmitDrops } from './overflow.js'
 import type { Batch } from './packet/batch.js'
 
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
 const SIZE = 100
 const BURST = 64
 
-function ip(...args: string[]): void {
-  const run = spawnSync('ip', args, { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
-}
-ip('link', 'set', 'lo', 'up')
+ip('link set lo up')
 
 const createCounters = (): Counters => new Counters(new ArrayBuffer(COUNTERS_BYTES))
 const gauges = (...engines: Counters[]) => describeCounters(engines).gauges
@@ -154,8 +144,8 @@ t.test('a full TUN: sent = read + tun_overflow', (t) => {
   const { arena, batch } = createBench()
   const device = new TunDevice(openTun({ name: 'hdl%d' }), arena)
   writeFileSync(`/proc/sys/net/ipv6/conf/${device.name}/disable_ipv6`, '1')
-  ip('address', 'add', '10.99.0.1/24', 'dev', device.name)
-  ip('link', 'set', device.name, 'up')
+  ip(`address add 10.99.0.1/24 dev ${device.name}`)
+  ip(`link set ${device.name} up`)
   const [counters, second] = [createCounters(), createCounters()]
   const meter = new OverflowMeter(device.name, [], [counters, second])
   const { send } = createSender(0x0a630002, 4242)

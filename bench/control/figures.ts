@@ -11,8 +11,15 @@ export interface Figures {
   readonly residentMb: number
   /** Processor time at rest, share of one core. */
   readonly restingShare: number
-  /** From the request to etcd until the table, or the kernel, has the change, and until a watcher was told; ms. */
-  readonly change: { readonly daemon: Quantiles; readonly watcher: Quantiles }
+  /**
+   * From the request to etcd until the table, or the kernel, has the change, until a watcher was told, and each time
+   * the one after the other; ms.
+   */
+  readonly change: {
+    readonly daemon: Quantiles
+    readonly watcher: Quantiles
+    readonly behind: Quantiles
+  }
   readonly storm: {
     readonly perSecond: number
     readonly seconds: number
@@ -65,6 +72,7 @@ function rowsOf({
       `${ms(change.daemon)} ms`,
     ],
     ['the same until a bare watcher of etcd is told', '', `${ms(change.watcher)} ms`],
+    ['each time the table after the watcher', '', `${ms(change.behind)} ms`],
     ['a storm of changes', '', rate],
     ['… that reached the table', 'all', `${String(storm.seen)} of ${String(storm.written)}`],
     ['… the last one', '', `${storm.lagMs.toFixed(0)} ms after etcd had it`],

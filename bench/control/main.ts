@@ -123,15 +123,19 @@ async function measureChanges(bed: Bed, subject: Subject, leases: number) {
   const changes = await bed.write<Change[]>('change', CHANGES, leases, CHANGE_PAUSE_MS)
   await sleep(1000)
   const seen = new Map(subject.applied().map(({ at, address }) => [address, at]))
-  const daemonMs = changes.map(({ address, asked }) => {
-    const at = seen.get(address)
-    if (at === undefined) throw new Error(`${address}: never seen`)
-    return at - asked
-  })
-  const watcherMs = changes.flatMap(({ watched, asked }) =>
-    watched === null ? [] : [watched - asked],
+  const at = ({ address }: Change): number => {
+    const when = seen.get(address)
+    if (when === undefined) throw new Error(`${address}: never seen`)
+    return when
+  }
+  const told = changes.flatMap((change) =>
+    change.watched === null ? [] : [{ ...change, watched: change.watched }],
   )
-  return { daemon: quantiles(daemonMs), watcher: quantiles(watcherMs) }
+  return {
+    daemon: quantiles(changes.map((change) => at(change) - change.asked)),
+    watcher: quantiles(told.map(({ watched, asked }) => watched - asked)),
+    behind: quantiles(told.map((change) => at(change) - change.watched)),
+  }
 }
 
 async function measureStorm(

@@ -42,11 +42,11 @@ t.test('a daemon that cannot start says why', { skip }, async (t) => {
       says: [/another heddled runs/, new RegExp(`${h1.subnetFile}\\.lock`)],
     },
     {
-      name: 'a second one on the same port',
+      name: 'a second one of the same network',
       host: h1,
       args: ['--iface=eth0', other(h1)],
       code: EXIT_FATAL,
-      says: [/UDP 172\.30\.0\.11:8285 is taken/, /Backend\.Port/],
+      says: [/udp 10\.5\.0\.0\/16 is kept by another heddled/, /a network, port/],
     },
     {
       name: 'no CAP_NET_ADMIN',
@@ -122,6 +122,18 @@ t.test('a daemon that cannot start says why', { skip }, async (t) => {
   await occupier.stop()
   t.equal((await overlay.status(h1)).state, 'ready', 'the first daemon has noticed nothing')
   t.same(await links(h1), ['lo', 'eth0', 'flannel0'])
+
+  await t.test('a port that is taken', async (t) => {
+    const occupier = await h2.spawn('socat', ['-u', 'UDP-RECV:8285', 'OPEN:/dev/null'])
+    await until('port 8285 is taken', 5000, async () => {
+      return (await h2.run('ss', ['-lun'])).stdout.includes(':8285')
+    })
+    const result = await attempt(overlay, h2, ['--iface=eth0', other(h2)])
+    t.equal(result.code, EXIT_FATAL)
+    t.match(result.stderr, /UDP 172\.30\.0\.12:8285 is taken.*Backend\.Port/)
+    t.notOk((await links(h2)).includes('flannel0'))
+    await occupier.stop()
+  })
 
   await t.test('a route of somebody else is not touched', async (t) => {
     await h2.ip(`route add ${NETWORK} via 172.30.0.254 dev eth0`)

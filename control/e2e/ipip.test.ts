@@ -2,10 +2,11 @@
  * @serial The `ipip` backend in user space between two daemons: traffic, and each field of the outer
  * header against RFC 2003, RFC 6040 and what flannel's device of the kernel is set to (F52).
  */
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Pod } from '../lab/host.js'
 import { must } from '../lab/process.js'
-import { tcpTransfer, udpTransfer } from '../lab/transfers.js'
+import { tcpTransfer } from '../lab/transfers.js'
+import { exchange } from './exchange.js'
 import { assertAccounted, createOverlay, overlayAddress, PREFIX, skip } from './overlay.js'
 import { dissect } from './tshark.js'
 
@@ -13,29 +14,13 @@ t.setTimeout(120_000)
 
 const MB = 1e6
 const MTU = 1480
-const LARGEST = MTU - 28
+const TRAFFIC = { mtu: MTU, bytes: 50 * MB }
 
 const ping = (from: Pod, to: Pod, ...args: string[]) =>
   from.run('ping', ['-c1', '-W2', ...args, to.address])
 
 /** Flags as numbers; newer tsharks write them as words. */
 const plain = (values: string): string => values.replaceAll('True', '1').replaceAll('False', '0')
-
-async function exchange(t: Test, from: Pod, to: Pod): Promise<void> {
-  for (const size of [0, 1, 100, LARGEST - 1, LARGEST, LARGEST + 1, 9001, 60_000]) {
-    const { code, stdout } = await ping(from, to, '-s', String(size))
-    t.equal(code, 0, `ping of ${size} bytes`)
-    t.match(stdout, / ttl=62\b/, '64 → 62: the kernels’ two alone')
-  }
-  t.equal((await ping(from, to, '-M', 'do', '-s', String(LARGEST))).code, 0, 'DF, the MTU')
-  const over = await ping(from, to, '-M', 'do', '-s', String(LARGEST + 1))
-  t.match(over.stdout + over.stderr, /message too long, mtu=1480/)
-  const { intact, received } = await tcpTransfer(from, to, to.address, { bytes: 50 * MB })
-  t.ok(intact && received.bytes === 50 * MB, 'TCP: the same hash')
-  const numbered = { count: 2000, size: 1200, perSecond: 5000 }
-  const { received: datagrams } = await udpTransfer(from, to, to.address, numbered)
-  t.match(datagrams, { received: 2000, lost: 0, duplicates: 0, reordered: 0, damaged: 0 })
-}
 
 t.test('F52 two daemons', { skip }, async (t) => {
   const overlay = await createOverlay(t, { hosts: 2, store: 'etcd', backend: { Type: 'ipip' } })
@@ -66,13 +51,13 @@ t.test('F52 two daemons', { skip }, async (t) => {
   })
 
   await t.test('traffic', async (t) => {
-    await exchange(t, p1, p2)
-    await exchange(t, p2, p1)
+    await exchange(t, [p1, p2], TRAFFIC)
+    await exchange(t, [p2, p1], TRAFFIC)
   })
 
   await t.test('on a host whose network card joins what it receives', async (t) => {
     await must('ip', ['netns', 'exec', h2.netns, 'ethtool', '-K', 'eth0', 'gro', 'on'])
-    await exchange(t, p1, p2)
+    await exchange(t, [p1, p2], TRAFFIC)
     const joined = (await overlay.settled(h2)).get('gauge.unfinished_taken') ?? 0
     t.comment(`${joined} packets of TCP were joined by the kernel`)
     await must('ip', ['netns', 'exec', h2.netns, 'ethtool', '-K', 'eth0', 'gro', 'off'])

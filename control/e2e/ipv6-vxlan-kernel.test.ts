@@ -2,10 +2,10 @@
  * @serial A dual-stack daemon and the two VXLAN devices of a kernel, `flannel.1` and `flannel-v6.1`,
  * programmed as flannel programs them: IPv4 in IPv4 and IPv6 in IPv6, both ways (F49).
  */
-import t, { type Test } from 'tap'
+import t from 'tap'
 import type { Host, Pod } from '../lab/host.js'
 import { must } from '../lab/process.js'
-import { tcpTransfer, udpTransfer } from '../lab/transfers.js'
+import { exchange } from './exchange.js'
 import { assertAccounted, createOverlay, PREFIX, skip, until, type Overlay } from './overlay.js'
 
 t.setTimeout(120_000)
@@ -90,28 +90,6 @@ async function programKernel(overlay: Overlay, host: Host, peer: Host): Promise<
   return host.addPod()
 }
 
-async function exchange(t: Test, from: Pod, to: Pod): Promise<void> {
-  for (const [address, header] of [
-    [to.address, 28],
-    [to.address6, 48],
-  ] as const) {
-    const fits = MTU - header
-    const ping = (size: number, ...args: string[]) =>
-      from.run('ping', ['-c1', '-W2', '-s', String(size), ...args, address])
-    for (const size of [0, 8, 1200, fits - 1, fits, fits + 1, 9001, 60_000]) {
-      const { code, stdout } = await ping(size)
-      t.equal(code, 0, `${address}: ping of ${size} bytes`)
-      t.match(stdout, / ttl=62\b/, 'the kernels’ two')
-    }
-    t.equal((await ping(fits, '-M', 'do')).code, 0, `${MTU} bytes unfragmented`)
-    const { intact, received } = await tcpTransfer(from, to, address, { bytes: BYTES })
-    t.ok(intact && received.bytes === BYTES, `${address}: TCP: the same hash`)
-    const numbered = { count: 1000, size: 1200, perSecond: 5000 }
-    const { received: datagrams } = await udpTransfer(from, to, address, numbered)
-    t.match(datagrams, { received: 1000, lost: 0, duplicates: 0, reordered: 0, damaged: 0 })
-  }
-}
-
 t.test('a dual-stack daemon and two VXLAN devices of the kernel (F49)', { skip }, async (t) => {
   const overlay = await createOverlay(t, {
     hosts: 2,
@@ -137,8 +115,10 @@ t.test('a dual-stack daemon and two VXLAN devices of the kernel (F49)', { skip }
       await overlay.daemon(h1).stop()
       await overlay.start(h1, args)
       await overlay.ready(h1, 1)
-      await exchange(t, p1, p2)
-      await exchange(t, p2, p1)
+      for (const family of [4, 6] as const) {
+        await exchange(t, [p1, p2], { family, mtu: MTU, bytes: BYTES })
+        await exchange(t, [p2, p1], { family, mtu: MTU, bytes: BYTES })
+      }
       const counts = await overlay.settled(h1)
       assertAccounted(t, h1.name, counts)
       const drops = [...counts].filter(([key, n]) => key.startsWith('ingress.drop_') && n > 0)

@@ -4,7 +4,7 @@
  */
 import t, { type Test } from 'tap'
 import type { Pod } from '../lab/host.js'
-import { tcpTransfer, udpTransfer } from '../lab/transfers.js'
+import { exchange } from './exchange.js'
 import { assertAccounted, createOverlay, PREFIX, skip, type Overlay } from './overlay.js'
 
 t.setTimeout(180_000)
@@ -27,33 +27,6 @@ const cases: readonly Case[] = [
   { backend: { Type: 'vxlan', Underlay: 'ipv4' }, outer: [4, 4], mtu: 1450 },
   { backend: { Type: 'vxlan', Underlay: 'ipv6' }, outer: [6, 6], mtu: 1430 },
 ]
-
-/** Pings from nothing to beyond the MTU, TTL, TCP, UDP, one way. */
-async function exchange(
-  t: Test,
-  [from, to]: readonly [Pod, Pod],
-  family: 4 | 6,
-  ttl: number,
-  mtu: number,
-): Promise<void> {
-  const address = family === 4 ? to.address : to.address6
-  const largest = mtu - (family === 4 ? 28 : 48)
-  const ping = (...args: string[]) =>
-    from.run('ping', [family === 4 ? '-4' : '-6', '-c1', '-W2', ...args, address])
-  for (const size of [0, 8, 100, largest - 1, largest, largest + 1, 4000]) {
-    const { code, stdout } = await ping('-M', 'dont', '-s', String(size))
-    t.equal(code, 0, `ping of ${size} bytes`)
-    t.match(stdout, new RegExp(` ttl=${ttl}\\b`), 'the kernels’ two, and what the backend takes')
-  }
-  t.equal((await ping('-M', 'do', '-s', String(largest))).code, 0, 'unfragmented: the MTU passes')
-  const over = await ping('-M', 'do', '-s', String(largest + 1))
-  t.match(over.stdout + over.stderr, new RegExp(`message too long, mtu[=:] ?${mtu}`))
-  const { intact, received } = await tcpTransfer(from, to, address, { bytes: 30 * MB })
-  t.ok(intact && received.bytes === 30 * MB, 'TCP: the same hash')
-  const numbered = { count: 1000, size: 1200, perSecond: 5000 }
-  const { received: datagrams } = await udpTransfer(from, to, address, numbered)
-  t.match(datagrams, { received: 1000, lost: 0, duplicates: 0, reordered: 0, damaged: 0 })
-}
 
 /** A ping of each family between the pods is carried by what it should be. */
 async function checkWire(t: Test, overlay: Overlay, pods: [Pod, Pod], test: Case): Promise<void> {
@@ -98,8 +71,9 @@ for (const test of cases) {
     })
     for (const family of [4, 6] as const) {
       await t.test(`IPv${family} in IPv${outer[family === 4 ? 0 : 1]}`, async (t) => {
-        await exchange(t, pods, family, ttl, mtu)
-        await exchange(t, [pods[1], pods[0]], family, ttl, mtu)
+        const traffic = { family, ttl, mtu, bytes: 30 * MB }
+        await exchange(t, pods, traffic)
+        await exchange(t, [pods[1], pods[0]], traffic)
       })
     }
     await t.test('on the wire', (t) => checkWire(t, overlay, pods, test))

@@ -20,7 +20,7 @@ const CASES: readonly {
   {
     name: 'udp',
     backend: { Type: 'udp' },
-    says: /UDP 172\.30\.0\.11:8285 is taken/,
+    says: /udp 10\.5\.0\.0\/16 is kept by another heddled/,
     apart: { Port: 8286 },
   },
   {
@@ -88,4 +88,22 @@ t.test('two on one host', { skip }, async (t) => {
       }
     })
   }
+
+  await t.test('a device that one keeps is no left-over to the other', async (t) => {
+    const network = new EtcdNetwork(t, lab, 'kept')
+    await network.configure({ Network: '10.5.0.0/16', Backend: { Type: 'udp' } })
+    await network.start(h1, ['--keep-device'])
+    await network.ready(h1)
+    const device = async () =>
+      (await h1.run('ip', ['-o', 'link', 'show', 'dev', 'flannel0'])).stdout
+    const before = await device()
+    const flags = network.flags(h1).filter((flag) => !flag.startsWith('--subnet-file'))
+    const own = [`--subnet-file=${join(h1.dir, 'kept', 'second.env')}`, '--queues=2']
+    const second = await h1.run(process.execPath, [HEDDLED, ...flags, '--iface=eth0', ...own], {
+      timeoutMs: 20_000,
+    })
+    t.equal(second.code, 1)
+    t.equal(await device(), before, 'the same one, by its index')
+    t.match(before, /^\d+: flannel0/)
+  })
 })

@@ -2,42 +2,19 @@
  * @serial The `vxlan` backend: between two daemons, and with a VXLAN device of the kernel that is
  * programmed as flannel programs it. What arrives is what was sent, both ways.
  */
-import t, { type Test } from 'tap'
-import type { Pod } from '../lab/host.js'
+import t from 'tap'
 import { must } from '../lab/process.js'
-import { tcpTransfer, udpTransfer } from '../lab/transfers.js'
+import { udpTransfer } from '../lab/transfers.js'
+import { exchange } from './exchange.js'
 import { programKernel, publishedMac } from './kernel-vxlan.js'
 import { assertAccounted, createOverlay, overlayAddress, PREFIX, skip, until } from './overlay.js'
 
 t.setTimeout(180_000)
 
 const MB = 1e6
+const MTU = 1450
 const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro']
 const ALL_OFF = OFFLOADS.map((name) => `--${name}=false`)
-
-/** Pings of sizes up to the MTU and beyond, TTL, TCP both ways, UDP. */
-async function exchange(t: Test, a: Pod, b: Pod, bytes: number): Promise<void> {
-  const ping = (from: Pod, to: Pod, ...args: string[]) =>
-    from.run('ping', ['-c1', '-W2', ...args, to.address])
-  for (const [from, to] of [
-    [a, b],
-    [b, a],
-  ] as const) {
-    for (const size of [0, 1, 8, 100, 1421, 1422, 1423, 4000, 9001, 60_000]) {
-      const { code, stdout } = await ping(from, to, '-s', String(size))
-      t.equal(code, 0, `ping of ${size} bytes`)
-      t.match(stdout, / ttl=62\b/, '64 → 62: the kernels’ two alone')
-    }
-    t.equal((await ping(from, to, '-M', 'do', '-s', '1422')).code, 0, 'DF: 1450 bytes pass')
-    const over = await ping(from, to, '-M', 'do', '-s', '1423')
-    t.match(over.stdout + over.stderr, /message too long, mtu=1450/)
-    const { intact, received } = await tcpTransfer(from, to, to.address, { bytes })
-    t.ok(intact && received.bytes === bytes, 'TCP: the same hash')
-    const numbered = { count: 2000, size: 1200, perSecond: 5000 }
-    const { received: datagrams } = await udpTransfer(from, to, to.address, numbered)
-    t.match(datagrams, { received: 2000, lost: 0, duplicates: 0, reordered: 0, damaged: 0 })
-  }
-}
 
 t.test('two daemons', { skip }, async (t) => {
   const overlay = await createOverlay(t, { hosts: 2, store: 'etcd', backend: { Type: 'vxlan' } })
@@ -66,7 +43,10 @@ t.test('two daemons', { skip }, async (t) => {
     t.equal(await publishedMac(overlay, h1), mac)
   })
 
-  await t.test('traffic', (t) => exchange(t, p1, p2, 100 * MB))
+  await t.test('traffic', async (t) => {
+    await exchange(t, [p1, p2], { mtu: MTU, bytes: 100 * MB })
+    await exchange(t, [p2, p1], { mtu: MTU, bytes: 100 * MB })
+  })
 
   await t.test('the source port on the wire varies by flow, and is one for each', async (t) => {
     const capture = await h1.capture('eth0', 'udp dst port 8472 and src host 172.30.0.11')
@@ -135,7 +115,8 @@ t.test('a daemon and a VXLAN device of the kernel', { skip }, async (t) => {
       await overlay.daemon(h1).stop()
       await overlay.start(h1, args)
       await overlay.ready(h1, 1)
-      await exchange(t, p1, p2, 50 * MB)
+      await exchange(t, [p1, p2], { mtu: MTU, bytes: 50 * MB })
+      await exchange(t, [p2, p1], { mtu: MTU, bytes: 50 * MB })
       const counts = await overlay.settled(h1)
       assertAccounted(t, h1.name, counts)
       const drops = [...counts].filter(([key, n]) => key.startsWith('ingress.drop_') && n > 0)

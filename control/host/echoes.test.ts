@@ -2,22 +2,13 @@
  * Which announcements of the kernel are echoes of our own changes: what a real `ip monitor` says in a network
  * namespace of this test's own (the file starts itself again inside).
  */
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { ip } from '../../dataplane/netns-fixture.js'
+import { spawn } from 'node:child_process'
 import { setTimeout as sleep } from 'node:timers/promises'
+import t from 'tap'
 import { carryOut } from './apply.js'
 import type { Change } from './difference.js'
 import { Echoes } from './echoes.js'
-
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
-const ip = (line: string, program = 'ip'): void => {
-  execFileSync(program, line.split(' '))
-}
 
 ip('link set lo up')
 ip('link add flannel.1 type vxlan id 1 dstport 8472 local 127.0.0.1 dev lo nolearning')

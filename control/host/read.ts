@@ -90,7 +90,8 @@ export function readLinks(): Promise<LinkInfo[]> {
 }
 
 /**
- * What the kernel holds of the kinds of state that we manage.
+ * What the kernel holds of the kinds of state that we manage. It is asked one thing after the other: a look at
+ * thousands of entries leaves room for whoever has something to do meanwhile.
  * @param hasIpv6  what is of IPv6 alone as well
  * @param devices  VXLAN devices whose neighbours and forwarding entries are asked for
  * @param settings paths of kernel settings
@@ -100,20 +101,19 @@ export async function readHostState(
   devices: ReadonlySet<string> = new Set(),
   settings: readonly string[] = [],
 ): Promise<HostState> {
-  const hasDetails = hasIpv6 || devices.size > 0
-  const [interfaces, routes4, routes6, details] = await Promise.all([
-    readAddresses(),
-    readRoutes(4),
-    hasIpv6 ? readRoutes(6) : [],
-    hasDetails ? readLinks() : [],
-  ])
+  const interfaces = await readAddresses()
+  const details = hasIpv6 || devices.size > 0 ? await readLinks() : []
   const detailsOf = new Map(details.map((link) => [link.ifname, link]))
-  // One that is not there, or no VXLAN device, has none.
-  const there = [...devices].filter((name) => vxlanOf(detailsOf.get(name)) !== undefined)
-  const [neighbours, forwarding] = await Promise.all([
-    Promise.all(there.map(readNeighbours)),
-    Promise.all(there.map(readForwarding)),
-  ])
+  const routes4 = (await readRoutes(4)).map((route) => describeRoute(route, 4))
+  const routes6 = hasIpv6 ? (await readRoutes(6)).map((route) => describeRoute(route, 6)) : []
+  const neighbours: NeighbourState[][] = []
+  const forwarding: ForwardingState[][] = []
+  for (const device of devices) {
+    // One that is not there, or no VXLAN device, has none.
+    if (vxlanOf(detailsOf.get(device)) === undefined) continue
+    neighbours.push(await readNeighbours(device))
+    forwarding.push(await readForwarding(device))
+  }
   return {
     links: interfaces.map((i) => ({
       name: i.ifname,
@@ -127,10 +127,7 @@ export async function readHostState(
         .filter((a) => a.local !== undefined && !a.local.startsWith('fe80:'))
         .map((a) => ({ device: i.ifname, address: `${String(a.local)}/${String(a.prefixlen)}` })),
     ),
-    routes: [
-      ...routes4.map((r) => describeRoute(r, 4)),
-      ...routes6.map((r) => describeRoute(r, 6)),
-    ].filter(({ device, isBlackhole }) => device !== '' || isBlackhole),
+    routes: [...routes4, ...routes6].filter((r) => r.device !== '' || r.isBlackhole === true),
     neighbours: neighbours.flat(),
     forwarding: forwarding.flat(),
     settings: settings.flatMap(readSetting),

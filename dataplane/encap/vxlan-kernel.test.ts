@@ -10,8 +10,9 @@
  *  - The kernel delivers what our host sends.
  *  - Where the two judge a header differently (reserved bits), the difference is as documented.
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from '../netns-fixture.js'
 import { writeFileSync } from 'node:fs'
+import t from 'tap'
 import * as flow from '../flow-fixture.js'
 import { ACK, PSH, UDP } from '../flow-fixture.js'
 import { createTestHost, MAC_A, MAC_B, PUBLIC_B } from '../host-fixture.js'
@@ -24,17 +25,6 @@ import { Batch } from '../packet/batch.js'
 import { Entries } from '../packet/entries.js'
 import * as ipv4 from '../wire/ipv4.js'
 
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
-function ip(line: string, program = 'ip'): void {
-  const run = spawnSync(program, line.split(' '), { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`${program} ${line}: ${run.stderr}`)
-}
 const set = (path: string, value: string): void => {
   writeFileSync(`/proc/sys/net/${path}`, value)
 }

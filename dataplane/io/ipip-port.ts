@@ -12,7 +12,7 @@ import { Entries } from '../packet/entries.js'
 import * as ipv4 from '../wire/ipv4.js'
 import type { OutsidePort } from './device.js'
 import { pathMtu } from './path-mtu.js'
-import { growBuffers, type UdpDescriptor } from './udp-port.js'
+import { growBuffers, type SocketDescriptor } from './socket.js'
 
 export interface IpipOptions {
   /** Address to bind to: only packets for it arrive, and it is the source of what is sent. */
@@ -26,7 +26,7 @@ export interface IpipOptions {
  * Opens and binds a raw socket in the network namespace of the calling thread.
  * @throws NativeError: EADDRNOTAVAIL, EPERM…; the socket is closed again
  */
-export function openIpip(options: IpipOptions): UdpDescriptor {
+export function openIpip(options: IpipOptions): SocketDescriptor {
   const fd = native.rawSocket(4, ipv4.PROTO_IPIP, true)
   try {
     native.bind(fd, options.address, 0)
@@ -52,7 +52,7 @@ export class IpipPort implements OutsidePort {
    * @param descriptor  what {@link openIpip} returned, on this thread or another
    * @param arena       where the packets of all batches and entries lie
    */
-  constructor(descriptor: UdpDescriptor, arena: Arena) {
+  constructor(descriptor: SocketDescriptor, arena: Arena) {
     this.fd = descriptor.fd
     this.address = descriptor.address
     this.fds = Int32Array.of(descriptor.fd)

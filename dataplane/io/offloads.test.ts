@@ -3,8 +3,9 @@
  * real TUN and a real socket in a network namespace of this test's own: the file starts itself again
  * inside.
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from '../netns-fixture.js'
 import { readdirSync, readFileSync } from 'node:fs'
+import t from 'tap'
 import { native } from '../native/native.js'
 import { NO_OFFLOAD, OFFLOADS, type OffloadOptions } from '../offload/offload.js'
 import {
@@ -18,23 +19,12 @@ import {
 import { ALL_OFFLOADS, Offloads, type OffloadKernel, type OffloadWish } from './offloads.js'
 import { openUdp } from './udp-port.js'
 
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
 const EINVAL = 22
 const EIO = 5
 const { UDP_GRO, TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO6 } = native.constants
 const TCP_ONLY = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6
 
-function ip(...args: string[]): void {
-  const run = spawnSync('ip', args, { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
-}
-ip('link', 'set', 'lo', 'up')
+ip('link set lo up')
 
 interface Started {
   readonly states: Record<string, string>
@@ -48,7 +38,7 @@ function start(wish: Partial<OffloadWish> = {}, answers: Partial<OffloadKernel> 
   const socket = openUdp({ family: 4, address: '127.0.0.1', port: 0 })
   offloads.enableTrains(socket)
   const tun = offloads.openTun('hdl%d')
-  ip('link', 'set', tun.name, 'up')
+  ip(`link set ${tun.name} up`)
   offloads.testDevice(tun)
   native.close(tun.fd)
   native.close(socket.fd)
@@ -94,10 +84,10 @@ function ipCounts(): Record<string, number> {
 }
 
 t.test('the test of the device reaches nobody', { skip }, async (t) => {
-  ip('address', 'add', '192.0.2.2/24', 'dev', 'lo')
+  ip('address add 192.0.2.2/24 dev lo')
   const offloads = new Offloads(ALL_OFFLOADS)
   const tun = offloads.openTun('hdl%d')
-  ip('link', 'set', tun.name, 'up')
+  ip(`link set ${tun.name} up`)
   const before = ipCounts()
   offloads.testDevice(tun)
   const after = ipCounts()
@@ -105,7 +95,7 @@ t.test('the test of the device reaches nobody', { skip }, async (t) => {
   t.same(moved.sort(), ['InHdrErrors', 'InReceives'])
   t.equal((after['InHdrErrors'] ?? 0) - (before['InHdrErrors'] ?? 0), 2)
   native.close(tun.fd)
-  ip('address', 'del', '192.0.2.2/24', 'dev', 'lo')
+  ip('address del 192.0.2.2/24 dev lo')
 })
 
 t.test('nothing is left behind', async (t) => {
@@ -283,9 +273,9 @@ for (const { name, answers, states, options } of kernels) {
 }
 
 t.test('a loopback that is down: what cannot be tested is used with care', { skip }, async (t) => {
-  ip('link', 'set', 'lo', 'down')
+  ip('link set lo down')
   const offloads = new Offloads(ALL_OFFLOADS)
-  ip('link', 'set', 'lo', 'up')
+  ip('link set lo up')
   t.match(statesOf(offloads), {
     'udp-segment': 'untested: up to 63 packets a send; nothing passes the loopback',
     'udp-gro': 'untested: trains of datagrams; nothing passes the loopback',

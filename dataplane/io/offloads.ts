@@ -15,7 +15,7 @@ import { describeErrno, describeFault } from './errno.js'
 import { testSockets, type Outcome, type SocketKernel } from './socket-self-test.js'
 import type { TunDescriptor } from './tun-device.js'
 import { testSuperPacket } from './tun-self-test.js'
-import type { UdpDescriptor } from './udp-port.js'
+import type { SocketDescriptor } from './socket.js'
 
 /** Which offloads may be used. */
 export type OffloadWish = Readonly<Record<OffloadName, boolean>> & {
@@ -100,7 +100,7 @@ export class Offloads {
   }
 
   /** Makes a socket receive trains, if they are used. Call it for every socket. */
-  enableTrains(socket: UdpDescriptor): void {
+  enableTrains(socket: SocketDescriptor): void {
     if (!this.found.hasTrains) return
     const { IPPROTO_UDP, UDP_GRO } = native.constants
     try {

@@ -12,7 +12,8 @@ import { randomInt } from 'node:crypto'
 import { isNativeError, native } from '../native/native.js'
 import { flowSteering, PORT_BLOCKS, refuseAll, sourcePort, sourceSteering } from './steering.js'
 import { openTun, type TunDescriptor } from './tun-device.js'
-import { openUdp, type UdpDescriptor, type UdpOptions } from './udp-port.js'
+import type { SocketDescriptor } from './socket.js'
+import { openUdp, type UdpOptions } from './udp-port.js'
 
 /** Source ports that are tried before giving up. */
 const TRIES = 100
@@ -68,11 +69,11 @@ export function openSockets(
   queues: number,
   sources: number,
   opened: (fd: number) => void,
-): [UdpDescriptor, ...UdpDescriptor[]] {
+): [SocketDescriptor, ...SocketDescriptor[]] {
   const first = openUdp(options)
   opened(first.fd)
   const senders = openSenders(options, 0, sources, opened)
-  const all: [UdpDescriptor, ...UdpDescriptor[]] = [
+  const all: [SocketDescriptor, ...SocketDescriptor[]] = [
     senders.length === 0 ? first : { ...first, sendFds: senders },
   ]
   if (queues === 1) return all
@@ -104,7 +105,7 @@ function openSenders(
 }
 
 /** A socket to send from, at a port that says which engine it belongs to; it receives nothing. */
-function openSender(options: UdpOptions, queue: number): UdpDescriptor {
+function openSender(options: UdpOptions, queue: number): SocketDescriptor {
   const { SOL_SOCKET, SO_ATTACH_BPF } = native.constants
   for (let tries = 1; ; tries++) {
     const port = sourcePort(queue, randomInt(PORT_BLOCKS))

@@ -2,19 +2,14 @@
  * The self-tests of sockets, on this kernel and on ones that answer otherwise, in a network namespace
  * of this test's own, whose loopback can be taken down: the file starts itself again inside.
  */
+import '../netns-fixture.js'
 import { spawnSync } from 'node:child_process'
 import { readdirSync, readFileSync } from 'node:fs'
+import t from 'tap'
 import { native } from '../native/native.js'
 import { BATCH_COLUMN_COUNT } from '../packet/batch.js'
 import { createFault, createKernel, forgetOption, sendUpTo, sendWhole } from './kernel-fixture.js'
 import { testSockets } from './socket-self-test.js'
-
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
 
 const EIO = 5
 const EINVAL = 22

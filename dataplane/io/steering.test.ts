@@ -3,9 +3,10 @@
  * test's own (the file starts itself again inside). Packets written to one TUN are forwarded to
  * another with four queues; datagrams are sent to sockets that share a port.
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from '../netns-fixture.js'
 import { writeFileSync } from 'node:fs'
 import fc from 'fast-check'
+import t from 'tap'
 import { createPacket, DF, HOST_A, HOST_A6, TCP, UDP, type PacketSpec } from '../flow-fixture.js'
 import { native } from '../native/native.js'
 import { assemble, constant, exit, jump } from './bpf.js'
@@ -16,21 +17,9 @@ import { sourcePort } from './steering.js'
 import { openTun, TunDevice } from './tun-device.js'
 import { UdpPort } from './udp-port.js'
 
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
 const why = whyNoSteering()
 const skip = why !== null && why
 const QUEUES = 4
-
-function ip(...args: string[]): void {
-  const run = spawnSync('ip', args, { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
-}
 
 /** The hash of a packet, byte by byte. */
 function slowQueue(packet: Uint8Array): number {
@@ -88,12 +77,12 @@ t.test('a flow has one queue of the TUN, whatever its packets are', { skip }, (t
   }
   for (const [n, name] of ['hdlin', 'hdlout'].entries()) {
     writeFileSync(`/proc/sys/net/ipv6/conf/${name}/addr_gen_mode`, '1')
-    ip('address', 'add', `10.77.${String(n)}.1/24`, 'dev', name)
-    ip('-6', 'address', 'add', `fd77:${String(n)}::1/64`, 'dev', name, 'nodad')
-    ip('link', 'set', name, 'up')
+    ip(`address add 10.77.${String(n)}.1/24 dev ${name}`)
+    ip(`-6 address add fd77:${String(n)}::1/64 dev ${name} nodad`)
+    ip(`link set ${name} up`)
   }
-  ip('route', 'add', '10.5.1.0/24', 'dev', 'hdlout')
-  ip('-6', 'route', 'add', 'fd05:1::/64', 'dev', 'hdlout')
+  ip('route add 10.5.1.0/24 dev hdlout')
+  ip('-6 route add fd05:1::/64 dev hdlout')
 
   /** Which queue a packet comes out of, and what else came meanwhile is passed over. */
   const steer = (packet: Uint8Array): number => {
@@ -142,7 +131,7 @@ t.test('a flow has one queue of the TUN, whatever its packets are', { skip }, (t
 })
 
 t.test('a datagram goes to the socket that its source port names', { skip }, (t) => {
-  ip('link', 'set', 'lo', 'up')
+  ip('link set lo up')
   for (const family of [4, 6] as const) {
     const { arena, batch, entries, free, names } = createBench()
     const address = family === 4 ? '127.0.0.1' : '::1'

@@ -3,9 +3,10 @@
  * again inside. Packets are sent into the TUN by the kernel (a socket whose route leads there) and
  * written back, so both directions are judged by the kernel and not by us.
  */
-import { spawnSync } from 'node:child_process'
+import { ip } from '../netns-fixture.js'
 import { existsSync, readdirSync, writeFileSync } from 'node:fs'
 import { constants as os } from 'node:os'
+import t from 'tap'
 import { native } from '../native/native.js'
 import type { Arena } from '../packet/arena.js'
 import { Batch } from '../packet/batch.js'
@@ -16,13 +17,6 @@ import { encodeName, endpoint4 } from './endpoint.js'
 import { TunDevice, openTun } from './tun-device.js'
 import type { TunOptions } from './tun-device.js'
 
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
 /** 10.99.0.1, ours, and 10.99.0.2, behind the TUN. */
 const NEAR = 0x0a630001
 const FAR = 0x0a630002
@@ -30,17 +24,12 @@ const IP_LEN = 20
 const UDP_LEN = 8
 const MTU = 1472
 
-function ip(...args: string[]): void {
-  const run = spawnSync('ip', args, { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
-}
-
 /** Opens a TUN and brings it up with 10.99.0.1/24 and without IPv6, whose packets would disturb. */
 function up(arena: Arena, options: Partial<TunOptions> = {}): TunDevice {
   const device = new TunDevice(openTun({ name: 'hdl%d', ...options }), arena)
   writeFileSync(`/proc/sys/net/ipv6/conf/${device.name}/disable_ipv6`, '1')
-  ip('address', 'add', '10.99.0.1/24', 'dev', device.name)
-  ip('link', 'set', device.name, 'mtu', String(MTU), 'txqueuelen', '1000', 'up')
+  ip(`address add 10.99.0.1/24 dev ${device.name}`)
+  ip(`link set ${device.name} mtu ${String(MTU)} txqueuelen 1000 up`)
   return device
 }
 
@@ -146,10 +135,10 @@ t.test('what the kernel refuses costs one entry', (t) => {
   entries.add(free, 20, -1, 0)
   device.write(entries)
   t.same(results(entries), [0, os.errno.EINVAL, os.errno.EINVAL, 0])
-  ip('link', 'set', device.name, 'down')
+  ip(`link set ${device.name} down`)
   device.write(entries)
   t.equal(entries.result(0), os.errno.EIO, 'a device that is down')
-  ip('link', 'del', device.name)
+  ip(`link del ${device.name}`)
   t.throws(() => device.read(batch), { code: 'EBADFD', syscall: 'read' }, 'a device that is gone')
   device.close()
   t.end()

@@ -4,9 +4,11 @@
  * The file starts itself again in a network namespace of its own, which ends with it; a neighbour
  * that never answers can be made there.
  */
+import { ip } from '../netns-fixture.js'
 import { spawnSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { constants as os } from 'node:os'
+import t from 'tap'
 import { ENTRY_FIELDS } from '../packet/entries.js'
 import { HEADROOM } from '../packet/layout.js'
 import {
@@ -20,18 +22,7 @@ import {
 } from './device-fixture.js'
 import { encodeName, endpoint4, endpoint6 } from './endpoint.js'
 
-if (process.env['HEDDLE_TEST_NETNS'] === undefined) {
-  const args = ['--net', process.execPath, ...process.execArgv, ...process.argv.slice(1)]
-  const env = { ...process.env, HEDDLE_TEST_NETNS: '1' }
-  process.exit(spawnSync('unshare', args, { stdio: 'inherit', env }).status ?? 1)
-}
-const { default: t } = await import('tap')
-
-function ip(...args: string[]): void {
-  const run = spawnSync('ip', args, { encoding: 'utf8' })
-  if (run.status !== 0) throw new Error(`ip ${args.join(' ')}: ${run.stderr}`)
-}
-ip('link', 'set', 'lo', 'up')
+ip('link set lo up')
 
 t.test('an entry that is refused costs only itself', (t) => {
   const { arena, batch, entries, names, free } = createBench(256)
@@ -134,13 +125,13 @@ t.test('a run that is refused ends the call, and the rest goes from there', (t) 
 })
 
 t.test('what fits the path to a peer in one piece is known, and a longer run is refused', (t) => {
-  ip('link', 'add', 'path0', 'type', 'veth', 'peer', 'name', 'path1')
-  ip('address', 'add', '10.97.0.1/24', 'dev', 'path0')
-  ip('-6', 'address', 'add', 'fd97::1/64', 'dev', 'path0', 'nodad')
-  ip('link', 'set', 'path1', 'up')
-  ip('link', 'set', 'path0', 'up')
-  ip('route', 'add', '10.97.0.3/32', 'dev', 'path0', 'mtu', '1000')
-  ip('-6', 'route', 'add', 'fd97::3/128', 'dev', 'path0', 'mtu', '1400')
+  ip('link add path0 type veth peer name path1')
+  ip('address add 10.97.0.1/24 dev path0')
+  ip('-6 address add fd97::1/64 dev path0 nodad')
+  ip('link set path1 up')
+  ip('link set path0 up')
+  ip('route add 10.97.0.3/32 dev path0 mtu 1000')
+  ip('-6 route add fd97::3/128 dev path0 mtu 1400')
   const { arena, entries, names, free } = createBench()
   const [wide, narrow, nowhere, wide6] = [0, 32, 64, 96]
   encodeName(endpoint4(0x0a610002, 9), names, wide)
@@ -174,7 +165,7 @@ t.test('what fits the path to a peer in one piece is known, and a longer run is 
   encodeName(endpoint6(address, 9), names, wide6)
   t.equal(port6.pathRoom(names, wide6), 1352)
   for (const each of [port, port6]) each.close()
-  ip('link', 'del', 'path0')
+  ip('link del path0')
   t.end()
 })
 
@@ -188,14 +179,14 @@ function ipCount(name: string): number {
 }
 
 t.test('a port that does not fragment refuses what is longer than the path', (t) => {
-  ip('link', 'add', 'path0', 'type', 'veth', 'peer', 'name', 'path1')
-  ip('address', 'add', '10.97.0.1/24', 'dev', 'path0')
-  ip('-6', 'address', 'add', 'fd97::1/64', 'dev', 'path0', 'nodad')
-  ip('link', 'set', 'path1', 'up')
-  ip('link', 'set', 'path0', 'up')
-  ip('neigh', 'add', '10.97.0.3', 'lladdr', '02:00:00:00:00:03', 'dev', 'path0')
-  ip('route', 'add', '10.97.0.3/32', 'dev', 'path0', 'mtu', '1000')
-  ip('-6', 'route', 'add', 'fd97::3/128', 'dev', 'path0', 'mtu', '1400')
+  ip('link add path0 type veth peer name path1')
+  ip('address add 10.97.0.1/24 dev path0')
+  ip('-6 address add fd97::1/64 dev path0 nodad')
+  ip('link set path1 up')
+  ip('link set path0 up')
+  ip('neigh add 10.97.0.3 lladdr 02:00:00:00:00:03 dev path0')
+  ip('route add 10.97.0.3/32 dev path0 mtu 1000')
+  ip('-6 route add fd97::3/128 dev path0 mtu 1400')
   const { arena, entries, names, free } = createBench()
   const address = new Uint8Array(16)
   address.set([0xfd, 0x97])
@@ -232,7 +223,7 @@ t.test('a port that does not fragment refuses what is longer than the path', (t)
   fragmenting.send(entries, names)
   t.same(results(entries), [0], 'other ports fragment as they like')
   for (const each of [port, port6, fragmenting]) each.close()
-  ip('link', 'del', 'path0')
+  ip('link del path0')
   t.end()
 })
 
@@ -256,10 +247,10 @@ t.test('without a descriptor to ask with, a path is not known', (t) => {
 t.test('a full socket: the rest is not tried and gets the same errno', (t) => {
   // Nobody answers for 10.98.0.2, so what is sent to it waits for its address in the socket's
   // own send buffer.
-  ip('link', 'add', 'slow0', 'type', 'veth', 'peer', 'name', 'slow1')
-  ip('address', 'add', '10.98.0.1/24', 'dev', 'slow0')
-  ip('link', 'set', 'slow1', 'up')
-  ip('link', 'set', 'slow0', 'up')
+  ip('link add slow0 type veth peer name slow1')
+  ip('address add 10.98.0.1/24 dev slow0')
+  ip('link set slow1 up')
+  ip('link set slow0 up')
   const { arena, batch, entries, names, free } = createBench()
   const port = openPort(arena, { address: '0.0.0.0', sendBuffer: 8192 })
   encodeName(endpoint4(0x0a620002, 9), names, 0)
@@ -276,7 +267,7 @@ t.test('a full socket: the rest is not tried and gets the same errno', (t) => {
   t.same(list, [...Array<number>(sent).fill(0), ...Array<number>(41 - sent).fill(os.errno.EAGAIN)])
   t.equal(port.receive(batch), 0, 'not even the one to another host was tried')
   port.close()
-  ip('link', 'del', 'slow0')
+  ip('link del slow0')
   t.end()
 })
 

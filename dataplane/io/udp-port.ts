@@ -4,7 +4,7 @@
  * As with the TUN, opening and using are apart: a descriptor is plain data that can be posted to
  * an engine's thread, a port is made of it there. Whoever opened the descriptor closes it, once.
  */
-import { isNativeError, native } from '../native/native.js'
+import { native } from '../native/native.js'
 import type { Family } from '../native/native.js'
 import type { Arena } from '../packet/arena.js'
 import type { Batch } from '../packet/batch.js'
@@ -12,9 +12,7 @@ import type { Entries } from '../packet/entries.js'
 import type { OutsidePort } from './device.js'
 import { decodeName } from './endpoint.js'
 import { pathMtu } from './path-mtu.js'
-
-/** Chosen by us: with less than 1 MiB a burst of segmentation offload overruns the socket. */
-const DEFAULT_BUFFER = 4 * 1024 * 1024
+import { growBuffers, type SocketDescriptor } from './socket.js'
 
 // What stands before a datagram's bytes in its packet (RFC 791, RFC 8200, RFC 768).
 const HEADERS_4 = 20 + 8
@@ -41,24 +39,11 @@ export interface UdpOptions {
   readonly dualStack?: boolean
 }
 
-/** An open socket: plain data. */
-export interface UdpDescriptor {
-  readonly fd: number
-  readonly family: Family
-  readonly address: string
-  readonly port: number
-  /** Buffer sizes achieved, bytes, counted as they are asked for (half the kernel's own figure). */
-  readonly receiveBuffer: number
-  readonly sendBuffer: number
-  /** The sockets to send from, if it is not this one: as many source ports. */
-  readonly sendFds?: readonly number[]
-}
-
 /**
  * Opens and binds a UDP socket in the network namespace of the calling thread.
  * @throws NativeError: EADDRINUSE, EADDRNOTAVAIL, ENODEV, EPERM…; the socket is closed again
  */
-export function openUdp(options: UdpOptions): UdpDescriptor {
+export function openUdp(options: UdpOptions): SocketDescriptor {
   const fd = native.udpSocket(options.family)
   try {
     configure(fd, options)
@@ -108,38 +93,6 @@ function setFragmenting(fd: number, family: Family, mayFragment: boolean): void 
   else native.setOption(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, value)
 }
 
-/**
- * Makes both buffers of a socket as large as asked for, or as the process may.
- * @returns bytes achieved
- */
-export function growBuffers(
-  fd: number,
-  asked: { readonly receiveBuffer?: number; readonly sendBuffer?: number },
-): { readonly receiveBuffer: number; readonly sendBuffer: number } {
-  const { SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE } = native.constants
-  return {
-    receiveBuffer: growBuffer(fd, SO_RCVBUFFORCE, SO_RCVBUF, asked.receiveBuffer),
-    sendBuffer: growBuffer(fd, SO_SNDBUFFORCE, SO_SNDBUF, asked.sendBuffer),
-  }
-}
-
-/**
- * Sets a buffer size beyond the system's limit where the process may, up to the limit otherwise.
- * The kernel keeps twice the number for its bookkeeping and reports the double (socket(7)).
- */
-function growBuffer(fd: number, force: number, plain: number, size = DEFAULT_BUFFER): number {
-  const { SOL_SOCKET } = native.constants
-  try {
-    native.setOption(fd, SOL_SOCKET, force, size)
-  } catch (error) {
-    if (!isNativeError(error, 'EPERM')) {
-      throw error
-    }
-    native.setOption(fd, SOL_SOCKET, plain, size)
-  }
-  return native.getOption(fd, SOL_SOCKET, plain) / 2
-}
-
 export class UdpPort implements OutsidePort {
   readonly fd: number
   readonly family: Family
@@ -156,7 +109,7 @@ export class UdpPort implements OutsidePort {
    * @param arena       where the packets of all batches and entries lie
    * @param index       number of this socket among several, for the batch's column SOCKET
    */
-  constructor(descriptor: UdpDescriptor, arena: Arena, index = 0) {
+  constructor(descriptor: SocketDescriptor, arena: Arena, index = 0) {
     this.fd = descriptor.fd
     this.family = descriptor.family
     this.address = descriptor.address
