@@ -285,7 +285,11 @@ export class Agent {
     const chores = [
       this.watch(running, both),
       keeper.renew(both),
-      this.repairs.run(() => this.repair(running, watcher), both),
+      this.repairs.run(
+        () => this.repair(running, watcher),
+        () => kernelState.isTold,
+        both,
+      ),
       kernelState.watch(both),
       firewall.keep(both),
     ]

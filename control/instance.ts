@@ -61,16 +61,16 @@ export async function lockKept(backend: Backend, config: NetworkConfig): Promise
 }
 
 /** Devices are known by their names; what has no name of its own by the kind of backend and the network. */
-function keptNames({ tunnels, kernel }: Backend, config: NetworkConfig): string[] {
+function keptNames({ tunnels, kernel }: Backend, config: NetworkConfig): Set<string> {
   const ofNetworks = (kind: string): string[] =>
     networksOf(config).map((network) => `${kind} ${network}`)
-  return [
+  return new Set([
     ...tunnels.flatMap(({ device, encap }) =>
       // The kernel completes such a name.
       device.includes('%d') ? ofNetworks(encap.kind) : [device],
     ),
     ...kernel.flatMap(({ device }) => (device === null ? ofNetworks('host-gw') : [device.name])),
-  ]
+  ])
 }
 
 /**

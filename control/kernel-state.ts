@@ -10,8 +10,9 @@ import { carryOut, look } from './host/apply.js'
 import { difference, entryOf, type Change } from './host/difference.js'
 import { directRoutes } from './host/direct.js'
 import { Echoes } from './host/echoes.js'
+import type { RouteInfo } from './host/interface.js'
 import { monitor } from './host/monitor.js'
-import { readRoutes } from './host/read.js'
+import { isOurs, readRoutes } from './host/read.js'
 import { blackholes, NOTHING, together, type HostState } from './host/state.js'
 import { prefixesOf, type Lease, type LeaseSubnet } from './lease.js'
 import type { Logger } from './log.js'
@@ -40,9 +41,13 @@ export class KernelState {
   private knowsPeers = false
   /** What the kernel should hold as of the last look. */
   private wanted: HostState = NOTHING
+  /** With DirectRouting: others' routes as of the last look, which say what is reached without a gateway. */
+  private hostRoutes: readonly RouteInfo[] = []
   /** Peers that have changed, whose entries are about to follow. */
   private readonly pending = new Map<PeerChange['key'], PeerChange>()
   private isFollowing = false
+  /** Whether the kernel's announcements are listened to. */
+  private isHeard = false
   /** Changes are made one batch after the other. */
   private turn: Promise<void> = Promise.resolve()
   /** Those that are being made for peers that changed. */
@@ -61,15 +66,22 @@ export class KernelState {
     const { directRouting, kernel } = this.options.backend
     const isFirst = !this.knowsPeers
     this.knowsPeers = true
-    // Which way a peer is reached directly, the routes of the host say.
-    if (isFirst || directRouting) this.options.callForLook()
-    else if (kernel.length > 0) this.follow(changes)
+    if (isFirst) this.options.callForLook()
+    else if (directRouting || kernel.length > 0) this.follow(changes)
   }
 
   /** Calls for a look when somebody else changes what should be there, until the signal fires. */
   watch(signal: AbortSignal): Promise<void> {
     const isEcho = (line: string) => this.echoes.has(line, performance.now())
-    return monitor(() => this.wanted, isEcho, this.options.callForLook, signal)
+    const onRunning = (isRunning: boolean): void => {
+      this.isHeard = isRunning
+    }
+    return monitor(() => this.wanted, isEcho, this.options.callForLook, onRunning, signal)
+  }
+
+  /** Whether the kernel tells of all that a look would find: not of every route that may lead to a host. */
+  get isTold(): boolean {
+    return this.isHeard && !this.options.backend.directRouting
   }
 
   /** Resolves when the entries of all peers that have changed have followed. */
@@ -115,19 +127,26 @@ export class KernelState {
     }
   }
 
-  /** What paths of the kernel need for some leases. */
+  /** What the kernel needs to reach the hosts of some leases itself, and routes past tunnels with DirectRouting. */
   private entriesOf(leases: readonly Lease[]): HostState {
     const { backend, subnet, config } = this.options
-    const states = backend.kernel.map((path) => path.desired(subnet, reachedOf(leases, [path])))
-    return { ...together(states), networks: networksOf(config) }
+    const { kernel, tunnels, directRouting } = backend
+    const direct = directRouting
+      ? directRoutes(reachedOf(leases, [...tunnels, ...kernel]), this.hostRoutes)
+      : []
+    const past = new Set(direct.map(({ destination }) => destination))
+    const states = kernel.map((path) => {
+      const reached = reachedOf(leases, [path]).filter(({ destination }) => !past.has(destination))
+      return path.desired(subnet, reached)
+    })
+    return together([...states, { ...NOTHING, routes: direct, networks: networksOf(config) }])
   }
 
   /** A VTEP that two leases speak of, an old one and its successor, stays known while one of them is there. */
   private withoutShared(changes: readonly Change[]): readonly Change[] {
     if (changes.every(({ kind }) => kind !== 'forwarding-remove')) return changes
-    const { peers, backend, subnet } = this.options
-    const all = backend.kernel.map((path) => path.desired(subnet, peers.reached([path])))
-    const shared = new Set(together(all).forwarding.map(({ device, mac }) => `${device} ${mac}`))
+    const { forwarding } = this.entriesOf(this.options.peers.leases())
+    const shared = new Set(forwarding.map(({ device, mac }) => `${device} ${mac}`))
     return changes.filter(
       (c) => c.kind !== 'forwarding-remove' || !shared.has(`${c.entry.device} ${c.entry.mac}`),
     )
@@ -145,25 +164,15 @@ export class KernelState {
     await carryOut(changes)
   }
 
-  /**
-   * What the kernel should hold now: devices, what it needs to reach peers itself, routes past both with
-   * DirectRouting, blackholes.
-   */
-  private async desired(): Promise<HostState> {
-    const { tunnels, backend, peers, config, subnet } = this.options
-    const { kernel, directRouting } = backend
-    const paths = [...backend.tunnels, ...kernel]
-    const direct = directRouting ? directRoutes(peers.reached(paths), await readTables(config)) : []
-    const unused = this.options.blackholeRoute ? blackholes(subnet) : []
-    const former = this.options.former === null ? [] : prefixesOf(this.options.former)
-    const past = new Set(direct.map(({ destination }) => destination))
+  /** What the kernel should hold now: devices, what leads to peers, blackholes. */
+  private desired(): HostState {
+    const { tunnels, peers, subnet, former, blackholeRoute } = this.options
+    const unused = blackholeRoute ? blackholes(subnet) : []
+    const networks = former === null ? [] : prefixesOf(former)
     return together([
       tunnels.desired(),
-      ...kernel.map((path) => {
-        const reached = peers.reached([path]).filter(({ destination }) => !past.has(destination))
-        return path.desired(subnet, reached)
-      }),
-      { ...NOTHING, routes: [...direct, ...unused], networks: [...networksOf(config), ...former] },
+      this.entriesOf(peers.leases()),
+      { ...NOTHING, routes: unused, networks },
     ])
   }
 
@@ -171,7 +180,9 @@ export class KernelState {
   async apply(): Promise<void> {
     const recent = new Set(this.underWay.map(entryOf))
     this.recent = recent
-    this.wanted = await this.desired()
+    const { backend, config } = this.options
+    if (backend.directRouting) this.hostRoutes = await readOthersRoutes(config)
+    this.wanted = this.desired()
     const { changes, conflicts } = await look(this.wanted, this.knowsPeers)
     await this.inTurn(() => this.make(changes.filter((change) => !recent.has(entryOf(change)))))
     const conflict = conflicts[0]
@@ -184,8 +195,8 @@ export class KernelState {
   }
 }
 
-/** The main tables of the families that a configuration has. */
-async function readTables({ ipv6 }: NetworkConfig) {
+/** The main tables of the families that a configuration has: our own routes lead to pods, not to hosts, and there may be thousands. */
+async function readOthersRoutes({ ipv6 }: NetworkConfig): Promise<RouteInfo[]> {
   const [routes4, routes6] = await Promise.all([readRoutes(4), ipv6 === null ? [] : readRoutes(6)])
-  return [...routes4, ...routes6]
+  return [...routes4, ...routes6].filter((route) => !isOurs(route))
 }

@@ -7,7 +7,7 @@ import type { RoutePrefix } from '../dataplane/index.js'
 import { createBackend } from './backend/backend.js'
 import type { Hooks } from './backend/extension.js'
 import { parseNetworkConfig } from './network-config.js'
-import { Peers, type PeerTunnel } from './peers.js'
+import { Peers, reachedOf, type PeerTunnel } from './peers.js'
 import { formatPrefix4, formatPrefix6 } from './prefix.js'
 import { leaseOf, recordedLog } from './scripted-store.js'
 import { parseSubnetKey } from './subnet-key.js'
@@ -239,7 +239,7 @@ t.test('the kernel and the hooks are told of the same peers, in their order', as
     leaseOf(key, publicIP, { attrs: { publicIP, publicIPv6: null, backendType } })
   const [a, b] = [of('10.5.1.0-24', '192.0.2.1'), of('10.5.2.0-24', '192.0.2.2')]
   peers.apply(changes({ added: [a, b, of('10.5.3.0-24', '192.0.2.3', 'vxlan')] }))
-  t.same(peers.reached(kernel), [
+  t.same(reachedOf(peers.leases(), kernel), [
     { address: '192.0.2.1', destination: '10.5.1.0/24', base: '10.5.1.0' },
     { address: '192.0.2.2', destination: '10.5.2.0/24', base: '10.5.2.0' },
   ])
@@ -254,7 +254,7 @@ t.test('the kernel and the hooks are told of the same peers, in their order', as
     }),
   )
   peers.apply(changes({ removed: [moved, alien] }))
-  t.same(peers.reached(kernel), [])
+  t.same(reachedOf(peers.leases(), kernel), [])
   t.same(told, [
     'added 192.0.2.1',
     'added 192.0.2.2',

@@ -156,12 +156,9 @@ export class Peers {
       }))
   }
 
-  /** The subnets that are reached by some paths, with their hosts. */
-  reached(paths: readonly Path[]): Reached[] {
-    return reachedOf(
-      [...this.peers.values()].map(({ lease }) => lease),
-      paths,
-    )
+  /** Those of all peers. */
+  leases(): Lease[] {
+    return [...this.peers.values()].map(({ lease }) => lease)
   }
 
   /** Why a lease cannot be a peer's, null = it can. */

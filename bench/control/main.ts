@@ -46,7 +46,7 @@ Without options it writes docs/BENCHMARKS-CONTROL.md.
 const PATIENCE_MS = 120_000
 /** After a start: what was left of it is collected. */
 const REST_MS = 15_000
-const CHANGES = 300
+const CHANGES = 1000
 const CHANGE_PAUSE_MS = 30
 const PING_MS = 10
 

@@ -11,7 +11,6 @@ import {
   parsePrefix6,
 } from '../prefix.js'
 import type { RouteInfo } from './interface.js'
-import { isOurs } from './read.js'
 import type { RouteState } from './state.js'
 
 /** A subnet of a peer as text, and the address of its host. */
@@ -30,18 +29,14 @@ interface Candidate {
 /**
  * Routes past the tunnel.
  * @param peers   all peers
- * @param routes  the main tables of both families
+ * @param routes  the main tables of both families, without our own
  * @returns       one for each subnet whose host the longest matching route leads to without a gateway
  */
 export function directRoutes(
   peers: readonly Reached[],
   routes: readonly RouteInfo[],
 ): RouteState[] {
-  // Our own lead to pods, not to hosts, and there may be thousands.
-  const candidates = routes
-    .filter((route) => !isOurs(route))
-    .map(candidateOf)
-    .filter((candidate) => candidate !== null)
+  const candidates = routes.map(candidateOf).filter((candidate) => candidate !== null)
   candidates.sort((a, b) => b.len - a.len)
   return peers.flatMap(({ destination, address }) => {
     const route = candidates.find((candidate) => candidate.contains(address))?.route

@@ -11,6 +11,8 @@ const wanted: HostState = {
   routes: [
     { destination: '10.5.7.0/24', device: 'flannel.1', via: '10.5.7.0' },
     { destination: '10.5.8.0/24', device: 'eth0', via: '172.30.0.12' },
+    { destination: '10.5.1.0/24', device: '', isBlackhole: true },
+    { destination: 'fd05::/64', device: '', isBlackhole: true },
   ],
 }
 
@@ -28,6 +30,9 @@ const cases: readonly (readonly [line: string, want: boolean])[] = [
   ['4: cni0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1450 ', false],
   ['10.5.1.7 dev cni0 lladdr 02:2e:1c:b8:d5:f5 STALE ', false],
   ['local 10.0.0.1 dev e0 table local proto kernel scope host src 10.0.0.1 ', false],
+  ['Deleted blackhole 10.5.1.0/24 proto 72 metric 4294967295 ', true],
+  ['Deleted blackhole fd05::/64 dev lo proto 72 metric 4294967295 pref medium', true],
+  ['blackhole 10.6.1.0/24 proto 72 metric 4294967295 ', false],
   ['', false],
 ]
 for (const [line, want] of cases) t.equal(isAbout(line, wanted), want, line)

@@ -17,6 +17,10 @@ const IS_NEIGHBOUR = /\b(REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE|PERMANENT
 
 /** Whether a line of `ip -o monitor` tells of something that should be as `wanted` says. */
 export function isAbout(line: string, { links, routes }: HostState): boolean {
+  const blackhole = /^(?:Deleted )?blackhole (\S+)/.exec(line)?.[1]
+  if (blackhole !== undefined) {
+    return routes.some((route) => route.isBlackhole === true && route.destination === blackhole)
+  }
   const device = /(?:^(?:Deleted )?\d+: | dev )([^\s:@]+)/.exec(line)?.[1]
   if (device === undefined) return false
   if (links.some(({ name }) => name === device)) return true
@@ -26,15 +30,17 @@ export function isAbout(line: string, { links, routes }: HostState): boolean {
 
 /**
  * Watches until the signal fires. Without the program there is nothing to see, and the look every few seconds
- * has to do.
+ * has to do. When it says that it missed something, that counts as a change.
  * @param wanted    what should be there as of now
  * @param isEcho    whether a line tells of a change that we made ourselves
  * @param onChange  told after other changes
+ * @param onRunning told whether the program runs, whenever that changes
  */
 export async function monitor(
   wanted: () => HostState,
   isEcho: (line: string) => boolean,
   onChange: () => void,
+  onRunning: (isRunning: boolean) => void,
   signal: AbortSignal,
 ): Promise<void> {
   let isGathering = false
@@ -47,7 +53,10 @@ export async function monitor(
   }
   while (!signal.aborted) {
     const args = ['-o', 'monitor', 'link', 'address', 'route', 'neigh']
-    const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'ignore'], signal })
+    const child = spawn('ip', args, { stdio: ['ignore', 'pipe', 'pipe'], signal })
+    child.once('spawn', () => {
+      onRunning(true)
+    })
     const ended = new Promise<void>((resolve) => {
       const end = (): void => {
         resolve()
@@ -58,7 +67,11 @@ export async function monitor(
     createInterface({ input: child.stdout }).on('line', (line) => {
       if (!isGathering && isAbout(line, wanted()) && !isEcho(line)) gather()
     })
+    child.stderr.on('data', () => {
+      if (!isGathering) gather()
+    })
     await ended
+    onRunning(false)
     await sleep(RESTART_MS, signal).catch(() => undefined)
   }
 }
