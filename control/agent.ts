@@ -13,6 +13,7 @@ import { acquireLease } from './acquire.js'
 import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
 import { describeError } from './errors.js'
+import { Handover, type HandedTunnel } from './handover.js'
 import { lockKept } from './instance.js'
 import { Firewall, type FirewallOptions } from './firewall/firewall.js'
 import { whyNoVxlan } from './host/apply.js'
@@ -25,23 +26,22 @@ import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
 import type { Logger } from './log.js'
-import { networksOf, type NetworkConfig } from './network-config.js'
+import type { NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { RepairLoop } from './repair-loop.js'
 import { describeRunning, type Running } from './running.js'
 import type { Status } from './status.js'
-import { isAbortError } from './store/abort.js'
+import { isAbortError, sleep } from './store/abort.js'
 import { awaitConfig, persist } from './store/patience.js'
 import type { SubnetStore } from './store/store.js'
-import { describeRefusal } from './refusal.js'
 import { writeSubnetFile } from './subnet-file.js'
-import { findKept } from './backend/kept.js'
-import { takeOver } from './backend/takeover.js'
 import { logOffloads } from './offload-log.js'
-import type { OpenTunnel } from './backend/open-tunnel.js'
-import { closeTunnels, openTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
+import { openBackend } from './backend/opening.js'
+import { closeTunnels, leaveTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { Turns } from './turns.js'
 
+/** How long engines wait for the first list of peers; without one they begin with an empty table. */
+const FIRST_PEERS_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
 const MAX_SKIPPED = 1000
 
@@ -73,12 +73,16 @@ export interface AgentOptions {
   readonly ingressAllow: readonly SourceException[]
   /** Offloads that may be used. */
   readonly offload: OffloadWish
+  /** Devices that the program before this one left open. */
+  readonly handed: readonly HandedTunnel[]
   readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
 }
 
 export class Agent {
+  /** Devices that are left open, after a run whose signal fired for a {@link Handover}. */
+  left: readonly HandedTunnel[] = []
   private readonly options: AgentOptions
   private readonly startedAt = new Date().toISOString()
   private running: Running | null = null
@@ -133,10 +137,7 @@ export class Agent {
     signal: AbortSignal,
   ): Promise<void> {
     const { log } = this.options
-    await takeOver(backend, log)
-    const isMultiQueue = this.options.queues > 1
-    const kept = await findKept(backend.tunnels, networksOf(config), isMultiQueue, log)
-    const open = await this.openTunnels(external, backend, kept)
+    const open = await openBackend(backend, config, external, this.options)
     const why = open[0]?.dataplane.whyNoSteering ?? null
     if (why !== null) {
       log.warn(`one engine and one source port: ${why}`)
@@ -164,7 +165,8 @@ export class Agent {
       await firewall.start(signal)
       await this.forward(this.running, signal)
     } finally {
-      await closeTunnels(open)
+      if (signal.reason instanceof Handover) this.left = await leaveTunnels(open)
+      else await closeTunnels(open)
     }
   }
 
@@ -182,6 +184,12 @@ export class Agent {
   /** The own subnet as text, null before the lease is ours. */
   subnet(): string | null {
     return this.running === null ? null : formatSubnet(this.running.keeper.lease.subnet)
+  }
+
+  /** Why a program that starts now would not be ready soon, null = nothing speaks against it. */
+  whyNotAnew(): string | null {
+    if (!this.isReady) return 'it is not ready yet'
+    return this.isStoreReachable ? null : 'the store is not reachable'
   }
 
   /** Whether every engine has turned lately. */
@@ -221,31 +229,6 @@ export class Agent {
     return chosen
   }
 
-  private openTunnels(
-    external: ChosenInterface,
-    backend: Backend,
-    kept: ReadonlyMap<string, string>,
-  ): Promise<OpenTunnel[]> {
-    const { busyPollUs, queues, keepDevice, offload, ingressCheck, ingressAllow, log } =
-      this.options
-    return openTunnels(backend, external, kept, {
-      busyPollUs,
-      queues,
-      keepDevice,
-      offload,
-      ingressCheck,
-      exceptions: ingressAllow,
-      onRefused: (refusal) => {
-        log.warn(describeRefusal(refusal))
-      },
-      onGivenUp: ({ name, detail }) => {
-        log.warn(
-          `offload ${name} is given up: the kernel refuses it with ${detail}; packets go one by one until a restart`,
-        )
-      },
-    })
-  }
-
   private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
     const { store, previous, leaseTtlMs, log } = this.options
     const request = { store, config, attrs, previous, ttlMs: leaseTtlMs, log }
@@ -280,10 +263,12 @@ export class Agent {
         this.repairs.now()
       },
     }
-    tunnels.start(watcher)
-    logOffloads(tunnels.report(), this.options.log)
+    let onPeers: () => void = () => undefined
+    const peersKnown = new Promise<void>((resolve) => {
+      onPeers = resolve
+    })
     const chores = [
-      this.watch(running, both),
+      this.watch(running, onPeers, both),
       keeper.renew(both),
       this.repairs.run(
         () => this.repair(running, watcher),
@@ -297,6 +282,10 @@ export class Agent {
     try {
       const failed = Promise.race([engineDied, ...chores])
       failed.catch(() => undefined)
+      // What came before is told from a table that knows its way.
+      await Promise.race([peersKnown, sleep(FIRST_PEERS_MS, both), failed])
+      tunnels.start(watcher)
+      logOffloads(tunnels.report(), this.options.log)
       await this.announce(config, subnet, backend.mtu)
       await failed
     } finally {
@@ -328,14 +317,18 @@ export class Agent {
     onReady()
   }
 
-  /** Follows the leases of the network: peers into the table, the own one to its keeper. */
-  private async watch(running: Running, signal: AbortSignal): Promise<void> {
+  /**
+   * Follows the leases of the network: peers into the table, the own one to its keeper.
+   * @param onPeers  told when the table has them
+   */
+  private async watch(running: Running, onPeers: () => void, signal: AbortSignal): Promise<void> {
     const { keeper, peers, kernelState } = running
     const watcher = new LeaseWatcher(keeper.lease.subnet)
     this.options.log.info('Watching for new subnet leases')
     for await (const event of this.options.store.watch(signal)) {
       const changes = watcher.apply(event)
       kernelState.notePeers(peers.apply(changes))
+      onPeers()
       if (changes.own !== null) {
         await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
       }

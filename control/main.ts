@@ -9,10 +9,12 @@ import { sendUnixDatagram } from '../dataplane/index.js'
 import { Agent } from './agent.js'
 import { describeError, HeddleError, isHeddleError } from './errors.js'
 import { startHealthServer } from './health.js'
+import { becomeAnew, takeHanded, type HandedTunnel } from './handover.js'
 import { lockInstance } from './instance.js'
 import { createLogger, type Logger } from './log.js'
 import { parseOptions, type Options, type ParsedOptions } from './options.js'
-import { createNotify } from './sd-notify.js'
+import { takeOrders } from './orders.js'
+import { createNotify, reloading } from './sd-notify.js'
 import { serveStatus } from './status.js'
 import type { StoreObserver, SubnetStore } from './store/store.js'
 import { readPreviousSubnet } from './subnet-file.js'
@@ -27,6 +29,7 @@ const EXIT_USAGE = 2
 const LINGER_MS = 3000
 
 async function main(): Promise<number> {
+  const handed = takeHanded(process.env, process.pid)
   let parsed: ParsedOptions
   try {
     parsed = parseOptions(process.argv.slice(2), process.env)
@@ -48,7 +51,8 @@ async function main(): Promise<number> {
   log.info(`CLI flags config: {${parsed.settings.join(' ')}}`)
   for (const warning of parsed.warnings) log.warn(warning)
   try {
-    await runDaemon(options, log)
+    const left = await runDaemon(options, handed, log)
+    if (left !== null) becomeAnew(left)
     log.info('Exiting cleanly...')
     return 0
   } catch (error) {
@@ -61,8 +65,16 @@ async function main(): Promise<number> {
   }
 }
 
-/** Everything that is opened here is closed here, in the opposite order. */
-async function runDaemon(options: Options, log: Logger): Promise<void> {
+/**
+ * Everything that is opened here is closed here, in the opposite order.
+ * @param handed  devices that are open already
+ * @returns       those that stay open for the program to start anew, null = it ends
+ */
+async function runDaemon(
+  options: Options,
+  handed: readonly HandedTunnel[],
+  log: Logger,
+): Promise<readonly HandedTunnel[] | null> {
   const stop = new AbortController()
   const closers: (() => unknown)[] = []
   const notify = createNotify(process.env['NOTIFY_SOCKET'], sendUnixDatagram)
@@ -97,6 +109,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
       ingressCheck: options.ingressCheck,
       ingressAllow: options.ingressAllow,
       offload: options.offload,
+      handed,
       log,
       onReady: () => {
         isReady = true
@@ -106,7 +119,7 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
     })
     let isReady = false
     log.info(`Created subnet manager: ${store.description}`)
-    onSignals(stop, log)
+    const orders = takeOrders(stop, () => agent.whyNotAnew(), log)
     if (options.healthz !== null) {
       const health = await startHealthServer(options.healthz, () => isReady)
       closers.push(() => health.close())
@@ -117,24 +130,12 @@ async function runDaemon(options: Options, log: Logger): Promise<void> {
     if (period !== null) {
       closers.push(startWatchdog(period, notify, () => agent.areEnginesAlive()))
     }
-    stop.signal.addEventListener('abort', () => notify('STOPPING=1'))
+    stop.signal.addEventListener('abort', () => notify(orders.isAnew ? reloading() : 'STOPPING=1'))
     await agent.run(stop.signal)
+    return orders.isAnew ? agent.left : null
   } finally {
     for (const close of closers.reverse()) await close()
   }
-}
-
-/** SIGINT and SIGTERM stop the daemon once; the second one kills it, as the handlers are gone then. */
-function onSignals(stop: AbortController, log: Logger): void {
-  log.info('Installing signal handlers')
-  const handler = (signal: NodeJS.Signals): void => {
-    process.off('SIGINT', handler)
-    process.off('SIGTERM', handler)
-    log.info(`${signal}: shutdownHandler sent cancel signal...`)
-    stop.abort()
-  }
-  process.on('SIGINT', handler)
-  process.on('SIGTERM', handler)
 }
 
 /** Opens the store that was asked for; the code of the other one, gRPC above all, is never loaded. */

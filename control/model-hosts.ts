@@ -71,6 +71,7 @@ export class ModelHost {
       ingressCheck: 'leases',
       ingressAllow: [],
       offload: ALL_OFFLOADS,
+      handed: [],
       log,
       onReady: () => undefined,
     })

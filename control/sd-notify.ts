@@ -36,3 +36,8 @@ export function createNotify(socket: string | undefined, send: SendUnixDatagram)
     }
   }
 }
+
+/** The message that a daemon begins to start anew; Type=notify-reload wants the time. Source: sd_notify(3) */
+export function reloading(): string {
+  return `RELOADING=1\nMONOTONIC_USEC=${String(process.hrtime.bigint() / 1000n)}`
+}

@@ -21,7 +21,13 @@ import { openIpip } from './io/ipip-port.js'
 import { openRaw } from './io/raw-port.js'
 import { ALL_OFFLOADS, Offloads, type OffloadState, type OffloadWish } from './io/offloads.js'
 import type { TunDescriptor } from './io/tun-device.js'
-import { openSockets, openTunQueues, whyNoSteering } from './io/queues.js'
+import {
+  descriptorsOf,
+  openSockets,
+  openTunQueues,
+  whyNoSteering,
+  type OpenDevices,
+} from './io/queues.js'
 import { MAX_QUEUES } from './io/steering.js'
 import type { SocketDescriptor } from './io/socket.js'
 import { describeOffloads, type OffloadReport } from './offload-report.js'
@@ -42,6 +48,8 @@ export interface DataplaneOptions {
   readonly device: string
   /** Local address that the socket is bound to; its family is that of the outer packets. */
   readonly bindAddress: string
+  /** What {@link Dataplane.leave} of the same options has left open, to go on with; default = they are opened. */
+  readonly devices?: OpenDevices
   /** Whether the TUN device stays when it is closed, default false. */
   readonly keepDevice?: boolean
   /** Whether the network has IPv6, default false. */
@@ -131,17 +139,17 @@ export class Dataplane {
       this.encap.kind === 'ipip',
     )
     const family = familyOf(addressBits(options.bindAddress))
+    const { devices } = options
+    if (devices !== undefined) descriptorsOf(devices).forEach(opened)
     try {
-      this.sockets = this.openSockets(options, family, queues, opened)
+      this.sockets = devices?.sockets ?? this.openSockets(options, family, queues, opened)
       for (const socket of this.sockets) this.offloads.enableTrains(socket)
       this.rawFd = openRaw()
       opened(this.rawFd)
       this.rawFd6 = options.ipv6 === true ? openRaw(6) : null
       if (this.rawFd6 !== null) opened(this.rawFd6)
-      const tun = this.offloads.openTun(options.device, queues > 1)
-      opened(tun.fd)
-      native.setTunPersist(tun.fd, options.keepDevice ?? false)
-      this.tuns = openTunQueues(tun, queues, opened)
+      this.tuns = devices?.tuns ?? this.openTun(options, queues, opened)
+      if (devices !== undefined) this.offloads.takeTun(devices.tuns[0])
       this.wakeFds = this.tuns.map(() => native.eventfd())
       this.wakeFds.forEach(opened)
     } catch (error) {
@@ -171,6 +179,17 @@ export class Dataplane {
     const isSpread = this.encap.kind === 'vxlan' && this.whyNoSteering === null
     const udp = { family, address, port, dontFragment: true, ...receiveBuffer }
     return openSockets(udp, queues, isSpread ? VXLAN_SOURCES : 0, opened)
+  }
+
+  private openTun(
+    { device, keepDevice = false }: DataplaneOptions,
+    queues: number,
+    opened: (fd: number) => void,
+  ): [TunDescriptor, ...TunDescriptor[]] {
+    const tun = this.offloads.openTun(device, queues > 1)
+    opened(tun.fd)
+    native.setTunPersist(tun.fd, keepDevice)
+    return openTunQueues(tun, queues, opened)
   }
 
   /**
@@ -286,13 +305,29 @@ export class Dataplane {
   /** Stops the engines (within a breath) and closes the devices; the TUN device disappears, unless it is kept. */
   async close(): Promise<void> {
     if (this.isClosed) return
+    await this.stop()
+    this.closeAll()
+  }
+
+  /**
+   * Stops the engines and leaves the devices open: what comes meanwhile waits in their queues.
+   * @returns what is open, for whoever goes on with it or closes it
+   */
+  async leave(): Promise<OpenDevices> {
+    const { tuns, sockets } = this
+    if (!this.isClosed) await this.stop()
+    const left = new Set(descriptorsOf({ tuns, sockets }))
+    for (const fd of this.fds.splice(0)) if (!left.has(fd)) native.close(fd)
+    return { tuns, sockets }
+  }
+
+  private async stop(): Promise<void> {
     this.isClosed = true
     this.overflow.sample()
     this.overflow.stop()
     Atomics.store(new Int32Array(this.control), STOP, 1)
     for (const fd of this.wakeFds) native.signal(fd)
     await this.exited
-    this.closeAll()
   }
 
   private closeAll(): void {

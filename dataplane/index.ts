@@ -33,6 +33,7 @@ export { Entries } from './packet/entries.js'
 export type { InsideDevice, OutsidePort } from './io/device.js'
 export { openTun, TunDevice, type TunDescriptor, type TunOptions } from './io/tun-device.js'
 export { type SocketDescriptor } from './io/socket.js'
+export { descriptorsOf, type OpenDevices } from './io/queues.js'
 export { openUdp, UdpPort, type UdpOptions } from './io/udp-port.js'
 export type { IcmpPort } from './icmp.js'
 export {
@@ -99,4 +100,12 @@ export {
 } from './io/pcap-format.js'
 export { loadPcap, openPcap, readPcap, type PcapHeader, type PcapReader } from './io/pcap.js'
 export { PcapWriter, type PcapWriterOptions } from './io/pcap-writer.js'
-export { lockFile, releaseFreeMemory, sendUnixDatagram, unmapProgram } from './native/system.js'
+export {
+  becomeProgram,
+  closeDescriptor,
+  lockFile,
+  releaseFreeMemory,
+  sendUnixDatagram,
+  setInherited,
+  unmapProgram,
+} from './native/system.js'

@@ -75,7 +75,7 @@ function rowsOf({
     ['each time the table after the watcher', '', `${ms(change.behind)} ms`],
     ['a storm of changes', '', rate],
     ['… that reached the table', 'all', `${String(storm.seen)} of ${String(storm.written)}`],
-    ['… the last one', '', `${storm.lagMs.toFixed(0)} ms after etcd had it`],
+    ['… the last one', '', `${Math.max(0, storm.lagMs).toFixed(0)} ms after etcd had it`],
     ['… pings between pods answered', 'all', answered(pings)],
     ['… resident before / at most / after', 'no growth', `${mb} MB`],
     ['… processor', '', `${(100 * storm.daemonShare).toFixed(0)} % of a core`],

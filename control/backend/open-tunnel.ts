@@ -6,6 +6,8 @@ import type { Tunnel } from './backend.js'
 
 export class OpenTunnel {
   readonly tunnel: Tunnel
+  /** What its devices were opened with. */
+  readonly key: string
   dataplane: Dataplane
   /** Whether its engines run: not before they were started, nor after the device was deleted. */
   isRunning = false
@@ -16,8 +18,9 @@ export class OpenTunnel {
    * @param open  the same for every time; told of the dataplane before, whose device's name and
    *              counters stay
    */
-  constructor(tunnel: Tunnel, open: (before: Dataplane | null) => Dataplane) {
+  constructor(tunnel: Tunnel, key: string, open: (before: Dataplane | null) => Dataplane) {
     this.tunnel = tunnel
+    this.key = key
     this.open = open
     this.dataplane = open(null)
   }

@@ -7,14 +7,16 @@ import {
   describeCounters,
   type CountersReport,
   type DataplaneOptions,
+  type OpenDevices,
 } from '../../dataplane/index.js'
+import type { HandedTunnel } from '../handover.js'
 import type { ChosenInterface } from '../host/interface.js'
 import { desiredForTun, together, type HostState } from '../host/state.js'
 import type { LeaseSubnet } from '../lease.js'
 import type { NetworkConfig } from '../network-config.js'
 import { formatAddr4, formatAddr6 } from '../prefix.js'
 import type { TunnelStatus } from '../status.js'
-import type { Backend } from './backend.js'
+import type { Backend, Tunnel } from './backend.js'
 import { deviceFault, engineFault, isDeviceGone } from './device-faults.js'
 import { OpenTunnel } from './open-tunnel.js'
 
@@ -141,39 +143,70 @@ function turnsOf(counters: Dataplane['counters'][number]): number {
   return (gauges['breaths'] ?? 0) + (gauges['waits'] ?? 0)
 }
 
+/** What there is already of the devices of a backend's tunnels. */
+export interface Found {
+  /** Names of devices that were kept, by the tunnels' own. */
+  readonly kept: ReadonlyMap<string, string>
+  /** What the program before this one left open, by {@link tunnelKey}. */
+  readonly handed: ReadonlyMap<string, OpenDevices>
+}
+
+/** Whatever devices and sockets are opened with, as text. */
+export function tunnelKey(
+  tunnel: Tunnel,
+  external: ChosenInterface,
+  { queues, keepDevice, offload }: TunnelOptions,
+): string {
+  const { device, port, encap, ipv6 } = tunnel
+  const address = bindAddressOf(tunnel, external)
+  return JSON.stringify({ device, port, encap, ipv6, address, queues, keepDevice, offload })
+}
+
+function bindAddressOf({ outer }: Tunnel, external: ChosenInterface): string {
+  return (outer === 4 ? external.address : external.address6) ?? ''
+}
+
 /**
  * Opens the devices and sockets of a backend's tunnels; nothing moves until they are started.
- * @param kept  devices that are there already, by the tunnels' own names
  * @throws HeddleError that names what is in the way; what was opened before is closed again
  */
 export async function openTunnels(
   { tunnels }: Backend,
   external: ChosenInterface,
-  kept: ReadonlyMap<string, string>,
+  { kept, handed }: Found,
   options: TunnelOptions,
 ): Promise<OpenTunnel[]> {
   const list: OpenTunnel[] = []
   for (const tunnel of tunnels) {
-    const { port, encap, outer, ipv6 } = tunnel
-    const bindAddress = (outer === 4 ? external.address : external.address6) ?? ''
+    const { port, encap, ipv6 } = tunnel
+    const bindAddress = bindAddressOf(tunnel, external)
+    const key = tunnelKey(tunnel, external, options)
     const open = (before: Dataplane | null): Dataplane => {
       const device = before?.device ?? kept.get(tunnel.device) ?? tunnel.device
       const counters = before === null ? {} : { counters: before.counters }
+      const devices = before === null ? handed.get(key) : undefined
       const own = { device, port, encap, bindAddress, ipv6, ...counters }
       try {
-        return new Dataplane({ ...options, ...own })
+        return new Dataplane({ ...options, ...own, ...(devices === undefined ? {} : { devices }) })
       } catch (error) {
         throw deviceFault(error, bindAddress, port, device)
       }
     }
     try {
-      list.push(new OpenTunnel(tunnel, open))
+      list.push(new OpenTunnel(tunnel, key, open))
     } catch (error) {
       await closeTunnels(list)
       throw error
     }
   }
   return list
+}
+
+/** Stops the engines and leaves devices and sockets open, for the program that this one becomes. */
+export function leaveTunnels(list: readonly OpenTunnel[]): Promise<HandedTunnel[]> {
+  return Promise.all(
+    list.map(async ({ key, dataplane }) => ({ key, devices: await dataplane.leave() })),
+  )
 }
 
 /** Stops the engines and closes the devices, which disappear. */

@@ -127,11 +127,27 @@ export class Offloads {
         this.set('tun-offload', 'unavailable', describeFault(error))
       }
     }
+    this.lackVnet()
+    return this.openQueue(name, false, multiQueue)
+  }
+
+  /** Goes on with a TUN whose queues were opened by {@link openTun}, with the same wish. */
+  takeTun(tun: TunDescriptor): void {
+    if (tun.vnetHdr) {
+      this.setTunOffload(tun)
+      return
+    }
+    if (this.wish['tun-offload']) {
+      this.set('tun-offload', 'unavailable', 'as when the device was opened')
+    }
+    this.lackVnet()
+  }
+
+  private lackVnet(): void {
     const state = this.wish['tun-offload'] ? 'unavailable' : 'off'
     for (const other of ['tun-uso', 'tun-gro'] as const) {
       if (this.wish[other]) this.set(other, state, 'needs tun-offload')
     }
-    return this.openQueue(name, false, multiQueue)
   }
 
   private openQueue(name: string, vnetHdr: boolean, multiQueue: boolean): TunDescriptor {

@@ -18,6 +18,21 @@ import { openUdp, type UdpOptions } from './udp-port.js'
 /** Source ports that are tried before giving up. */
 const TRIES = 100
 
+/** Devices that are open: plain data, which a process can hand to the program that it becomes. */
+export interface OpenDevices {
+  /** Queues of one TUN, and the sockets of as many engines. */
+  readonly tuns: readonly [TunDescriptor, ...TunDescriptor[]]
+  readonly sockets: readonly [SocketDescriptor, ...SocketDescriptor[]]
+}
+
+/** Every descriptor of some devices. */
+export function descriptorsOf({ tuns, sockets }: OpenDevices): number[] {
+  return [
+    ...tuns.map(({ fd }) => fd),
+    ...sockets.flatMap(({ fd, sendFds = [] }) => [fd, ...sendFds]),
+  ]
+}
+
 /** Whether the kernel takes a steering program. @returns null, or that it does not, with what it said */
 export function whyNoSteering(): string | null {
   try {

@@ -277,6 +277,8 @@ t.test('values of another type never reach the kernel', (t) => {
     bind: [receiver, '127.0.0.1', 0, 'lo'],
     connect: [receiver, '127.0.0.1', 9],
     localAddress: [receiver],
+    setInherited: [receiver, false],
+    become: ['/nowhere', bytes, bytes],
     signal: [receiver],
     drain: [receiver],
     close: [receiver],

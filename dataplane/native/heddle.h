@@ -118,6 +118,8 @@ FUNCTION(checksum_steps);
 FUNCTION(checksum_rows);
 FUNCTION(lock_file); /* system.c */
 FUNCTION(notify_socket);
+FUNCTION(set_inherited);
+FUNCTION(become_program);
 FUNCTION(trim_memory); /* memory.c */
 FUNCTION(discard_range);
 FUNCTION(unmap_program);

@@ -132,6 +132,8 @@ static const napi_property_descriptor methods[] = {
     METHOD("bind", bind_socket),
     METHOD("connect", connect_socket),
     METHOD("localAddress", local_address),
+    METHOD("setInherited", set_inherited),
+    METHOD("become", become_program),
     METHOD("eventfd", open_eventfd),
     METHOD("signal", signal_eventfd),
     METHOD("drain", drain_eventfd),

@@ -66,6 +66,15 @@ export interface Native {
   connect(fd: number, address: string, port: number): void
   localAddress(fd: number): { family: Family; address: string; port: number }
 
+  /** Whether other programs get a descriptor, those that are started and the one that this one becomes. */
+  setInherited(fd: number, isInherited: boolean): void
+  /**
+   * Becomes another program in the same process, with the descriptors that are inherited (execve(2)).
+   * @param args  texts that each end in a NUL byte, the program's name first
+   * @param env   likewise, `NAME=value`
+   */
+  become(path: string, args: Uint8Array, env: Uint8Array): void
+
   /** A counter that wakes a {@link Native.wait}. */
   eventfd(): number
   signal(fd: number): void

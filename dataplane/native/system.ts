@@ -38,3 +38,30 @@ export function releaseFreeMemory(): void {
 export function unmapProgram(): void {
   native.unmapProgram()
 }
+
+/** Whether other programs get a descriptor, those that are started and the one that this one becomes. */
+export function setInherited(fd: number, isInherited: boolean): void {
+  native.setInherited(fd, isInherited)
+}
+
+/** Closes a descriptor that no object of ours stands for. */
+export function closeDescriptor(fd: number): void {
+  native.close(fd)
+}
+
+/**
+ * Becomes another program, or another version of this one: the process stays, with its number, its standard streams
+ * and the descriptors that are inherited; everything else of it ends here.
+ * @param args  without the program's own name
+ * @throws      NativeError when the kernel refuses; nothing has happened then
+ */
+export function becomeProgram(
+  path: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): void {
+  const texts = (list: readonly string[]): Uint8Array =>
+    Buffer.from(list.map((text) => `${text}\0`).join(''))
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+  native.become(path, texts([path, ...args]), texts(variables))
+}

@@ -1,0 +1,17 @@
+/**
+ * The program that this process runs, as it is installed now: another version perhaps.
+ */
+import { isHeddleError } from '../errors.js'
+import { runProgram } from './run.js'
+
+/** Why it would not start, null = it does: it is asked for its version. */
+export async function whyNotStarting(): Promise<string | null> {
+  const program = { name: process.execPath, package: 'nodejs', code: 'HEDDLE_COMMAND' } as const
+  try {
+    await runProgram(program, [...process.execArgv, process.argv[1] ?? '', '--version'])
+    return null
+  } catch (error) {
+    if (!isHeddleError(error)) throw error
+    return error.message
+  }
+}
