@@ -61,8 +61,11 @@ export async function monitor(
       const end = (): void => {
         resolve()
       }
-      child.once('error', end)
       child.once('close', end)
+      // One that runs and is told to end errs first, and is over when it has closed.
+      child.once('error', () => {
+        if (child.pid === undefined) end()
+      })
     })
     createInterface({ input: child.stdout }).on('line', (line) => {
       if (!isGathering && isAbout(line, wanted()) && !isEcho(line)) gather()
