@@ -85,6 +85,8 @@ export { CaptureInside, CaptureOutside, type Frames } from './io/capture-device.
 export {
   datagramOf,
   destinationOf,
+  ipipFrom,
+  ipipOf,
   isKnownLinkType,
   isRawIp,
   packetOf,

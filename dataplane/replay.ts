@@ -27,7 +27,7 @@ import { VERDICT_COUNT, verdictName } from './packet/verdict.js'
 export type ReplayRoute = RoutePrefix & {
   /** Outer address of the host: IPv4 address bits, uint32 or int32, or the 128 bits of IPv6. */
   readonly peer: number | bigint
-  /** UDP port of the host, 1..65535. */
+  /** UDP port of the host, 1..65535; 0 where the encapsulation has none. */
   readonly port: number
   /** MAC address of its VTEP, where the encapsulation has them. */
   readonly mac?: Mac
@@ -97,7 +97,8 @@ export class Replay {
     const hops = createHopTable(fib.shared)
     const encap = createEncap(choice, hops)
     const arena = createEngineArena(mtu, encap, NO_OFFLOAD)
-    this.devices = createMemoryPair(arena)
+    const hasPorts = choice.kind !== 'ipip'
+    this.devices = createMemoryPair(arena, undefined, false, hasPorts)
     this.raw6 = new MemoryRaw(arena)
     this.engine = new Engine({
       arena,

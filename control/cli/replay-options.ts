@@ -13,6 +13,7 @@ import {
   type EncapChoice,
   INGRESS_CHECKS,
   type IngressCheckMode,
+  IPIP_OVERHEAD,
   LEAST_MTU_6,
   type Mac,
   UDP_OVERHEAD,
@@ -73,15 +74,16 @@ export interface ReplaySettings {
 
 const DIRECTIONS: readonly Direction[] = ['egress', 'ingress', 'auto']
 /** Backends that flannel knows and replay does not. */
-const OTHER_BACKENDS = ['ipip', 'wireguard']
+const OTHER_BACKENDS = ['wireguard']
 const ETHERNET_MTU = 1500
 const MIN_MTU = 68
 const MAX_MTU = 65535
 const MAX_VNI = 0xff_ffff
-/** What a backend's ports and overhead are: the first port is that of its own datagrams. */
+/** What a backend's ports and overhead are: the first port is that of its own datagrams, 0 = it has none. */
 const BACKENDS = {
   udp: { ports: [UDP_PORT], overhead: UDP_OVERHEAD },
   vxlan: { ports: [VXLAN_PORT, VXLAN_PORT_IANA], overhead: VXLAN_OVERHEAD },
+  ipip: { ports: [0], overhead: { 4: IPIP_OVERHEAD, 6: IPIP_OVERHEAD } },
 } as const
 type BackendName = keyof typeof BACKENDS
 
@@ -89,7 +91,7 @@ export const REPLAY_USAGE = `usage: heddle replay IN.pcap --subnet=CIDR [options
 
 Runs each packet of a capture through the engine and prints what becomes of it.
 
-  --backend=udp            the encapsulation: udp or vxlan
+  --backend=udp            the encapsulation: udp, vxlan or ipip
   --subnet=CIDR            subnet of the host that the engine stands for, IPv4 or IPv6; may be given
                            once for each
   --route=SUBNET=HOST      where a subnet's packets go, as HOST, HOST:PORT or [HOST]:PORT; may be
@@ -143,7 +145,8 @@ export function parseReplay(argv: readonly string[]): ReplaySettings | null {
   const config = values.config === undefined ? {} : readConfig(values.config)
   const { ports } = BACKENDS[backend]
   const givenPort = values.port ?? config.port
-  const port = numberWithin('--port', givenPort ?? ports[0], 1, 65535)
+  if (backend === 'ipip' && givenPort !== undefined) throw usage('--port: ipip has no ports')
+  const port = givenPort === undefined ? ports[0] : numberWithin('--port', givenPort, 1, 65535)
   const networks = chosen('network', values.network, config.network, config.ipv6Network)
   const subnets = chosen('subnet', values.subnet, config.subnet, config.ipv6Subnet)
   if (subnets.ipv4 === null && subnets.ipv6 === null) {
@@ -155,6 +158,9 @@ export function parseReplay(argv: readonly string[]): ReplaySettings | null {
   const ipText = values['public-ip'] ?? config.publicIP
   const publicIP = ipText === undefined ? null : addressFrom('--public-ip', ipText)
   const family = outerFamily(publicIP, routes)
+  if (backend === 'ipip' && (family === 6 || subnets.ipv6 !== null)) {
+    throw usage('--backend=ipip carries IPv4 in IPv4 alone')
+  }
   const leastMtu = subnets.ipv6 === null ? MIN_MTU : LEAST_MTU_6
   const mtu = values.mtu ?? config.mtu ?? mtuOf(backend, family)
   return {
@@ -235,10 +241,10 @@ function parseFlags(argv: readonly string[]) {
 }
 
 function backendFrom(name: string): BackendName {
-  if (name === 'udp' || name === 'vxlan') return name
+  if (name === 'udp' || name === 'vxlan' || name === 'ipip') return name
   const isKnown = OTHER_BACKENDS.includes(name)
   const what = isKnown ? 'is not built into replay yet' : 'is no backend'
-  throw usage(`--backend=${name} ${what}; replay knows udp and vxlan`)
+  throw usage(`--backend=${name} ${what}; replay knows udp, vxlan and ipip`)
 }
 
 function encapFrom(
@@ -246,10 +252,10 @@ function encapFrom(
   vni: string | number | undefined,
   mac: string | undefined,
 ): EncapChoice {
-  if (backend === 'udp') {
+  if (backend !== 'vxlan') {
     if (vni !== undefined) throw usage('--vni is for --backend=vxlan')
     if (mac !== undefined) throw usage('--mac is for --backend=vxlan')
-    return { kind: 'udp' }
+    return { kind: backend }
   }
   if (mac === undefined) {
     throw usage('the own MAC is not known; give --mac=MAC, as ip link show flannel.1 tells it')
@@ -332,6 +338,7 @@ function routeFrom(label: string, subnetText: string, host: string, c: RouteCont
 }
 
 function peerFrom(label: string, text: string, c: RouteContext): Omit<PeerRoute, 'subnet'> {
+  if (c.backend === 'ipip') return { host: { address: addressFrom(label, text), port: c.port } }
   if (c.backend === 'udp') return { host: hostFrom(label, text, c.port) }
   const [host = '', mac] = text.split(/,(.*)/s)
   if (mac === undefined) {

@@ -6,6 +6,7 @@ import {
   describeEndpoint,
   describePacket,
   describeVxlan,
+  type EncapChoice,
   type Endpoint,
   type Fate,
 } from '../../dataplane/index.js'
@@ -20,8 +21,8 @@ export interface ReplayedPacket {
   readonly captured: number
   readonly length: number
   readonly outcome: Outcome
-  /** Whether datagrams are VXLAN; else they are bare packets. */
-  readonly isVxlan: boolean
+  /** What stands around packets outside. */
+  readonly encap: Encapsulation
 }
 
 export type Outcome =
@@ -33,6 +34,8 @@ export type Outcome =
       /** Outer source of a datagram. */
       readonly from: Endpoint | null
     }
+
+type Encapsulation = EncapChoice['kind']
 
 /** Time of a packet, as text. @param isNanosecond  nine digits, else six */
 export function formatTime(seconds: number, nanoseconds: number, isNanosecond: boolean): string {
@@ -50,9 +53,9 @@ export function formatText(packet: ReplayedPacket): string {
   const isCut = packet.captured < packet.length
   const cut = isCut ? `  [captured ${packet.captured} of ${packet.length} bytes]` : ''
   const source = from === null ? '' : `from ${describeEndpoint(from)}: `
-  const what = describe(input, packet.isVxlan && from !== null)
+  const what = from === null ? describe(input) : describeOuter(input, packet.encap)
   const line = `${start}${fate.direction}  ${fate.verdict}  ${source}${what}${cut}`
-  const out = outputs(fate, packet.isVxlan).map((o) => `        -> ${o.to}: ${o.description}`)
+  const out = outputs(fate, packet.encap).map((o) => `        -> ${o.to}: ${o.description}`)
   return [line, ...out, ''].join('\n')
 }
 
@@ -70,8 +73,8 @@ export function formatJson(packet: ReplayedPacket): string {
     direction: fate.direction,
     verdict: fate.verdict,
     from: from === null ? null : describeEndpoint(from),
-    description: describe(input, packet.isVxlan && from !== null),
-    out: outputs(fate, packet.isVxlan),
+    description: from === null ? describe(input) : describeOuter(input, packet.encap),
+    out: outputs(fate, packet.encap),
   })
 }
 
@@ -109,22 +112,39 @@ interface Output {
   readonly bytes: string
 }
 
-function outputs(fate: Fate, isVxlan: boolean): Output[] {
-  const output = (to: string, bytes: Uint8Array, isFramed = false): Output => ({
+function outputs(fate: Fate, encap: Encapsulation): Output[] {
+  const output = (to: string, bytes: Uint8Array, description = describe(bytes)): Output => ({
     to,
-    description: describe(bytes, isFramed),
+    description,
     bytes: Buffer.from(bytes).toString('hex'),
   })
   return [
     ...fate.delivered.map((bytes) => output('tun', bytes)),
-    ...fate.sent.map(({ bytes, to }) => output(describeEndpoint(to), bytes, isVxlan)),
+    ...fate.sent.map(({ bytes, to }) =>
+      output(describeEndpoint(to), bytes, describeOuter(bytes, encap)),
+    ),
     ...fate.icmp.map(({ bytes }) => output('icmp', bytes)),
   ]
 }
 
-function describe(bytes: Uint8Array, isVxlan: boolean): string {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length)
-  return isVxlan ? describeVxlan(view, 0, bytes.length) : describePacket(view, 0, bytes.length)
+function describe(bytes: Uint8Array): string {
+  return describePacket(new DataView(bytes.buffer, bytes.byteOffset, bytes.length), 0, bytes.length)
+}
+
+/** What a datagram carries, or a packet of `ipip`. */
+function describeOuter(bytes: Uint8Array, encap: Encapsulation): string {
+  switch (encap) {
+    case 'udp':
+      return describe(bytes)
+    case 'vxlan':
+      return describeVxlan(
+        new DataView(bytes.buffer, bytes.byteOffset, bytes.length),
+        0,
+        bytes.length,
+      )
+    case 'ipip':
+      return describe(bytes.subarray(4 * ((bytes[0] ?? 0) & 15)))
+  }
 }
 
 function count(counts: Map<string, number>, key: string): void {

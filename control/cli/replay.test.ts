@@ -192,6 +192,33 @@ t.test('who has 10.5.2.0: the answer is the one the kernel gave', async (t) => {
   t.equal(answer!.bytes, Buffer.from(replyOfKernel.subarray(OUTER_HEADERS)).toString('hex'))
 })
 
+t.test('ipip: what one host sends is what the other takes', async (t) => {
+  const wire = join(FOLDER, 'ipip.pcap')
+  const sent = await runJson(RAW, '--backend=ipip', '--public-ip=192.0.2.1', ...HOST_A, '-w', wire)
+  t.equal(sent.code, 0)
+  const out = sent.lines.flatMap((line) => line.out ?? []).filter(({ to }) => to === '192.0.2.2')
+  t.ok(out.length >= 5)
+  t.match(out[0]!.description, /^IP 10\.5\.1\.\d+ > 10\.5\.2\.\d+: /, 'the inner packet')
+  t.match(out[0]!.bytes, /^45/)
+
+  const b = ['--subnet=10.5.2.0/24', '--route=10.5.1.0/24=192.0.2.1', '--ingress-check=strict']
+  const arrival = ['--backend=ipip', '--direction=ingress', '--public-ip=192.0.2.2', ...b]
+  const { code, lines } = await runJson(wire, ...arrival)
+  t.equal(code, 0)
+  const taken = lines.filter(({ verdict }) => verdict === 'forward')
+  t.equal(taken.length, out.length)
+  for (const [i, line] of taken.entries()) {
+    t.equal(line.from, '192.0.2.1')
+    t.equal(line.description, out[i]!.description)
+    t.equal(line.out![0]!.description, out[i]!.description)
+  }
+  const elsewhere = await runJson(wire, ...arrival, '--public-ip=192.0.2.3')
+  const skipped = elsewhere.lines.at(-1)!.summary!.skipped
+  t.equal(skipped['a packet to 192.0.2.2, which is not this host'], out.length)
+  const udp = await runJson(ETHERNET, ...arrival)
+  t.ok(udp.lines.at(-1)!.summary!.skipped['not IPv4 in IPv4 (protocol 4)'])
+})
+
 /**
  * A VXLAN packet with the checksum of inner UDP or TCP zeroed: a kernel whose peer is on the same machine
  * leaves it unfinished, and the engine finishes it.
@@ -491,7 +518,15 @@ t.test('wrong arguments: exit 2 and a message that names them', async (t) => {
     [[RAW, S, '--frobnicate'], /frobnicate/],
     [[RAW, S, '--json=yes'], /json/],
     [[RAW, '--subnet'], /subnet/],
-    [[RAW, S, '--backend=ipip'], /ipip is not built into replay yet; replay knows udp and vxlan/],
+    [
+      [RAW, S, '--backend=wireguard'],
+      /wireguard is not built into replay yet; .*udp, vxlan and ipip/,
+    ],
+    [[RAW, S, '--backend=ipip', '--port=4'], /--port: ipip has no ports/],
+    [[RAW, S, '--backend=ipip', '--vni=1'], /--vni is for --backend=vxlan/],
+    [[RAW, S, '--backend=ipip', '--route=10.5.3.0/24=1.2.3.4:5'], /"1\.2\.3\.4:5" is not an IP/],
+    [[RAW, S6, '--backend=ipip'], /--backend=ipip carries IPv4 in IPv4 alone/],
+    [[RAW, S, '--backend=ipip', '--public-ip=fd00::1'], /IPv4 in IPv4 alone/],
     [[RAW, S, '--backend=vxlan'], /give --mac=MAC, as ip link show/],
     [[RAW, S, '--vni=1'], /--vni is for --backend=vxlan/],
     [[RAW, S, '--mac=0e:00:00:00:00:01'], /--mac is for --backend=vxlan/],

@@ -16,6 +16,8 @@ import {
   endpoint6,
   type Endpoint,
   type Fate,
+  ipipFrom,
+  ipipOf,
   isKnownLinkType,
   isRawIp,
   isSameEndpoint,
@@ -114,7 +116,6 @@ async function replayAll(
   const { linkType, isNanosecond } = reader.header
   const player = new Player(settings, linkType)
   const summary = new Summary()
-  const isVxlan = settings.encap.kind === 'vxlan'
   const print = async (text: string): Promise<void> => {
     if (!io.stdout.write(text)) await once(io.stdout, 'drain')
   }
@@ -130,7 +131,7 @@ async function replayAll(
         captured: record.bytes.length,
         length: record.originalLength,
         outcome,
-        isVxlan,
+        encap: settings.encap.kind,
       }
       summary.add(packet)
       await print(settings.isJson ? formatJson(packet) : formatText(packet))
@@ -189,12 +190,16 @@ class Player {
       const fate = this.engine.egress(packet.found, this.nowMs)
       return { fate, input: packet.found, from: null }
     }
-    const datagram = datagramOf(packet.found, ...this.settings.ports)
+    const { encap, ports } = this.settings
+    const isIpip = encap.kind === 'ipip'
+    const datagram = isIpip ? ipipOf(packet.found) : datagramOf(packet.found, ...ports)
     if ('reason' in datagram) return { skipped: datagram.reason }
     const { payload, from, to } = datagram.found
     const { publicIP } = this.settings
     if (publicIP !== null && !isSameEndpoint(endpointOf(publicIP, to.port), to)) {
-      return { skipped: `a datagram to ${describeEndpoint(to)}, which is not this host` }
+      return {
+        skipped: `${isIpip ? 'a packet' : 'a datagram'} to ${describeEndpoint(to)}, which is not this host`,
+      }
     }
     return { fate: this.engine.ingress(payload, from, this.nowMs), input: payload, from }
   }
@@ -222,9 +227,10 @@ function writeOutputs(
 ): void {
   const own = (to: Endpoint): Endpoint =>
     endpointOf(settings.publicIP ?? (to.family === 4 ? 0 : 0n), settings.port)
+  const wrap = settings.encap.kind === 'ipip' ? ipipFrom : wrapDatagram
   const packets = [
     ...fate.delivered,
-    ...fate.sent.map(({ bytes, to }) => wrapDatagram(bytes, own(to), to)),
+    ...fate.sent.map(({ bytes, to }) => wrap(bytes, own(to), to)),
     ...fate.icmp.map(({ bytes }) => bytes),
   ]
   try {

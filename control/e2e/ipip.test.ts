@@ -2,6 +2,7 @@
  * @serial The `ipip` backend in user space between two daemons: traffic, and each field of the outer
  * header against RFC 2003, RFC 6040 and what flannel's device of the kernel is set to (F52).
  */
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import type { Pod } from '../lab/host.js'
 import { must } from '../lab/process.js'
@@ -106,6 +107,12 @@ t.test('F52 two daemons', { skip }, async (t) => {
       t.equal(pair('ip.flags.mf')[0], '0', 'whole outside')
       t.equal(pair('ip.frag_offset')[0], '0')
     }
+    const subnets = await Promise.all([h1, h2].map(overlayAddress))
+    const [from, to] = subnets.map((base) => `${base}/24`)
+    const tool = fileURLToPath(new URL('../cli/heddle.js', import.meta.url))
+    const args = ['--backend=ipip', `--subnet=${to}`, `--route=${from}=172.30.0.11`]
+    const replayed = await h1.run(process.execPath, [tool, 'replay', file, ...args])
+    t.match(replayed.stdout, /9 packets\n {2}ingress forward: 9\n/, 'heddle replay takes them all')
     const seen = (field: Field) => packets.map((packet) => plain(packet[field]))
     t.same(seen('ip.ttl').slice(0, 3), ['63,63', '63,63', '8,8'])
     t.same(seen('ip.flags.df').slice(0, 2), ['1,1', '0,0'])

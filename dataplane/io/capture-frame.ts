@@ -151,6 +151,29 @@ function datagramOf6(packet: Uint8Array, view: DataView, ports: Ports): Found<Ca
   return { found: { payload, from, to } }
 }
 
+/** A packet of `ipip` as the raw socket that it is for would receive it: whole, with its outer header. */
+export function ipipOf(packet: Uint8Array): Found<CapturedDatagram> {
+  const view = viewOf(packet)
+  if (packet.length === 0 || ipv4.version(view, 0) !== 4) return { reason: 'not IPv4 outside' }
+  const header = packet.length < ipv4.HEADER_LEN ? 0 : ipv4.headerLen(view, 0)
+  if (header < ipv4.HEADER_LEN || header > packet.length) {
+    return { reason: 'a damaged outer IPv4 header' }
+  }
+  if (ipv4.protocol(view, 0) !== ipv4.PROTO_IPIP) return { reason: 'not IPv4 in IPv4 (protocol 4)' }
+  if (ipv4.isFragment(view, 0)) return { reason: 'a fragment of an outer packet' }
+  const [from, to] = [endpoint4(ipv4.src(view, 0), 0), endpoint4(ipv4.dst(view, 0), 0)]
+  return { found: { payload: packet, from, to } }
+}
+
+/** A packet that a host sends by `ipip`, with the source that the kernel writes (raw(7), IP_HDRINCL). */
+export function ipipFrom(sent: Uint8Array, from: Endpoint): Uint8Array {
+  const packet = sent.slice()
+  const view = viewOf(packet)
+  ipv4.setSrc(view, 0, from.address[0] ?? 0)
+  ipv4.finishChecksum(view, 0)
+  return packet
+}
+
 function udpPayload(
   packet: Uint8Array,
   view: DataView,

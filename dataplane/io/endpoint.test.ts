@@ -61,6 +61,7 @@ t.test('what is no name is refused', (t) => {
 t.test('text and sameness', (t) => {
   t.equal(describeEndpoint(V4), '192.0.2.2:8285')
   t.equal(describeEndpoint(V6), '[2001:db8::2]:8285')
+  t.equal(describeEndpoint({ ...V4, port: 0 }), '192.0.2.2')
   t.ok(isSameEndpoint(V4, endpoint4(0xc0000202 | 0, 8285)))
   t.notOk(isSameEndpoint(V4, endpoint4(0xc0000202, 8286)))
   t.notOk(isSameEndpoint(V4, endpoint4(0xc0000203, 8285)))

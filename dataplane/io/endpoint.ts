@@ -97,8 +97,9 @@ export function describeAddress(endpoint: Endpoint): string {
   return ipv6.describeAddress(new DataView(addressBytes6(endpoint).buffer), 0)
 }
 
-/** Text of an endpoint: `192.0.2.2:8285`, `[2001:db8::2]:8285`. */
+/** Text of an endpoint: `192.0.2.2:8285`, `[2001:db8::2]:8285`; of one without ports `192.0.2.2`. */
 export function describeEndpoint(endpoint: Endpoint): string {
   const address = describeAddress(endpoint)
+  if (endpoint.port === 0) return address
   return `${endpoint.family === 4 ? address : `[${address}]`}:${String(endpoint.port)}`
 }
