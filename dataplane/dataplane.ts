@@ -161,7 +161,7 @@ export class Dataplane {
     this.table = new RouteTable(queues, family, exceptions)
     this.counters =
       options.counters ?? this.tuns.map(() => new Counters(new SharedArrayBuffer(COUNTERS_BYTES)))
-    this.overflow = new OverflowMeter(this.device, this.sockets, this.counters)
+    this.overflow = new OverflowMeter(this.device, this.sockets, this.counters, devices?.drops)
   }
 
   private openSockets(
@@ -318,7 +318,7 @@ export class Dataplane {
     if (!this.isClosed) await this.stop()
     const left = new Set(descriptorsOf({ tuns, sockets }))
     for (const fd of this.fds.splice(0)) if (!left.has(fd)) native.close(fd)
-    return { tuns, sockets }
+    return { tuns, sockets, drops: this.overflow.drops }
   }
 
   private async stop(): Promise<void> {

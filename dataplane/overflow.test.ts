@@ -101,6 +101,26 @@ t.test('what was lost before the meter began is not counted', (t) => {
   t.end()
 })
 
+t.test('what was lost between one meter and the next that goes on is counted, once', (t) => {
+  const { arena, batch } = createBench()
+  const port = openPort(arena, { receiveBuffer: 50_000 })
+  const { send } = createSender(LOCALHOST, port.port)
+  const [first, second] = [createCounters(), createCounters()]
+  const before = new OverflowMeter('lo', [port], [first])
+  let sent = send(50, false)
+  before.sample()
+  before.stop()
+  sent += send(50, false)
+  const after = new OverflowMeter('lo', [port], [second], before.drops)
+  sent += send(50, false)
+  after.sample()
+  t.ok(overflow(first) > 0)
+  t.equal(drain(port, batch) + overflow(first) + overflow(second), sent)
+  after.stop()
+  port.close()
+  t.end()
+})
+
 t.test('a train that is lost counts as one', (t) => {
   const { arena, batch } = createBench(128, 16_384)
   const port = openPort(arena, { receiveBuffer: 50_000, gro: true })

@@ -13,6 +13,13 @@ import { native } from './native/native.js'
 /** A socket's count is 32 bits wide; it is read at least this often, so that no turn is missed. */
 const PERIOD_MS = 60_000
 
+/** The kernel's counts of some devices. */
+export interface Drops {
+  /** Of each socket, modulo 2³². */
+  readonly sockets: readonly number[]
+  readonly tun: number
+}
+
 export class OverflowMeter {
   private readonly device: string
   private readonly sockets: readonly { readonly fd: number }[]
@@ -27,17 +34,21 @@ export class OverflowMeter {
    * @param device    name of the TUN device, in the network namespace of this process
    * @param sockets   of the engines, in their order
    * @param counters  of the engines, in the same order; the device's losses go to the first
+   * @param since     counts of before, when somebody else counted them last; default those of now
    */
   constructor(
     device: string,
     sockets: readonly { readonly fd: number }[],
     counters: readonly Counters[],
+    since?: Drops,
   ) {
     this.device = device
     this.sockets = sockets
     this.counters = counters
-    this.socketDrops = Uint32Array.from(sockets, ({ fd }) => native.receiveDrops(fd))
-    this.tunDrops = readTransmitDrops(device) ?? 0
+    this.socketDrops = Uint32Array.from(
+      since?.sockets ?? sockets.map(({ fd }) => native.receiveDrops(fd)),
+    )
+    this.tunDrops = since?.tun ?? readTransmitDrops(device) ?? 0
     this.timer = setInterval(() => {
       this.sample()
     }, PERIOD_MS)
@@ -55,6 +66,11 @@ export class OverflowMeter {
     const drops = readTransmitDrops(this.device) ?? this.tunDrops
     this.counters[0]?.gauge(TUN_OVERFLOW, drops - this.tunDrops)
     this.tunDrops = drops
+  }
+
+  /** The counts as of the last sample. */
+  get drops(): Drops {
+    return { sockets: [...this.socketDrops], tun: this.tunDrops }
   }
 
   /** Ends the counting; to be called before the sockets are closed. */

@@ -10,6 +10,7 @@
  */
 import { randomInt } from 'node:crypto'
 import { isNativeError, native } from '../native/native.js'
+import type { Drops } from '../overflow.js'
 import { flowSteering, PORT_BLOCKS, refuseAll, sourcePort, sourceSteering } from './steering.js'
 import { openTun, type TunDescriptor } from './tun-device.js'
 import type { SocketDescriptor } from './socket.js'
@@ -23,10 +24,12 @@ export interface OpenDevices {
   /** Queues of one TUN, and the sockets of as many engines. */
   readonly tuns: readonly [TunDescriptor, ...TunDescriptor[]]
   readonly sockets: readonly [SocketDescriptor, ...SocketDescriptor[]]
+  /** What the kernel has counted as lost before them, and somebody has told of already. */
+  readonly drops: Drops
 }
 
 /** Every descriptor of some devices. */
-export function descriptorsOf({ tuns, sockets }: OpenDevices): number[] {
+export function descriptorsOf({ tuns, sockets }: Omit<OpenDevices, 'drops'>): number[] {
   return [
     ...tuns.map(({ fd }) => fd),
     ...sockets.flatMap(({ fd, sendFds = [] }) => [fd, ...sendFds]),
