@@ -26,7 +26,7 @@ import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
 import type { Logger } from './log.js'
-import type { NetworkConfig } from './network-config.js'
+import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { RepairLoop } from './repair-loop.js'
 import { describeRunning, type Running } from './running.js'
@@ -40,6 +40,8 @@ import { openBackend } from './backend/opening.js'
 import { closeTunnels, leaveTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { Turns } from './turns.js'
 
+/** How long a program that may start anew asks for its configuration. */
+const CONFIG_LIMIT_MS = 2000
 /** How long engines wait for the first list of peers; without one they begin with an empty table. */
 const FIRST_PEERS_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
@@ -75,6 +77,8 @@ export interface AgentOptions {
   readonly offload: OffloadWish
   /** Devices that the program before this one left open. */
   readonly handed: readonly HandedTunnel[]
+  /** Called before the engines stop for a {@link Handover}, for what need not be done while they stand still. */
+  readonly onLeaving: () => Promise<void>
   readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
@@ -165,8 +169,10 @@ export class Agent {
       await firewall.start(signal)
       await this.forward(this.running, signal)
     } finally {
-      if (signal.reason instanceof Handover) this.left = await leaveTunnels(open)
-      else await closeTunnels(open)
+      if (signal.reason instanceof Handover) {
+        await this.options.onLeaving()
+        this.left = await leaveTunnels(open)
+      } else await closeTunnels(open)
     }
   }
 
@@ -187,9 +193,15 @@ export class Agent {
   }
 
   /** Why a program that starts now would not be ready soon, null = nothing speaks against it. */
-  whyNotAnew(): string | null {
+  async whyNotAnew(): Promise<string | null> {
+    const lost = this.running?.tunnels.list.find(({ state }) => state !== 'running')
     if (!this.isReady) return 'it is not ready yet'
-    return this.isStoreReachable ? null : 'the store is not reachable'
+    if (lost !== undefined) return `${lost.dataplane.device} is gone`
+    if (!this.isStoreReachable) return 'the store is not reachable'
+    const text = await this.options.store.readConfig(AbortSignal.timeout(CONFIG_LIMIT_MS))
+    if (text === null) return 'there is no network config'
+    parseNetworkConfig(text)
+    return null
   }
 
   /** Whether every engine has turned lately. */
@@ -270,22 +282,25 @@ export class Agent {
     const chores = [
       this.watch(running, onPeers, both),
       keeper.renew(both),
-      this.repairs.run(
-        () => this.repair(running, watcher),
-        () => kernelState.isTold,
-        both,
-      ),
       kernelState.watch(both),
       firewall.keep(both),
     ]
     const compacting = compact(both)
     try {
-      const failed = Promise.race([engineDied, ...chores])
+      let failed = Promise.race([engineDied, ...chores])
       failed.catch(() => undefined)
       // What came before is told from a table that knows its way.
       await Promise.race([peersKnown, sleep(FIRST_PEERS_MS, both), failed])
       tunnels.start(watcher)
       logOffloads(tunnels.report(), this.options.log)
+      const repairing = this.repairs.run(
+        () => this.repair(running, watcher),
+        () => kernelState.isTold,
+        both,
+      )
+      chores.push(repairing)
+      failed = Promise.race([failed, repairing])
+      failed.catch(() => undefined)
       await this.announce(config, subnet, backend.mtu)
       await failed
     } finally {

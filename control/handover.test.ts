@@ -67,12 +67,17 @@ t.test('of another format: closed', async (t) => {
   t.notOk(isOpen(fd))
 })
 
+t.test('of descriptors that are not all open: those that are, are closed', async (t) => {
+  const fd = openHigh()
+  t.same(takeHanded(note(fd, { fds: [9999, fd] }), 7), [])
+  t.notOk(isOpen(fd))
+})
+
 t.test('for nobody, for another process, or nonsense', async (t) => {
   const fd = openHigh()
   for (const [name, env] of [
     ['none', {}],
     ['another process', note(fd, { pid: 8 })],
-    ['a descriptor that is not open', note(fd, { fds: [fd, 9999] })],
     ['no list of descriptors', note(fd, { fds: 7 })],
     ['no list of tunnels', note(fd, { tunnels: null })],
     ['no JSON', { HEDDLE_HANDOVER: '{' }],

@@ -1,5 +1,5 @@
 /**
- * A daemon that starts anew without a gap, for another version of itself: on SIGUSR2 the process becomes the program
+ * A daemon that starts anew without a gap, for another version of itself: the process becomes the program
  * again (execve). Its TUN devices and sockets stay open over that, so what comes meanwhile waits in their queues and
  * nothing of it is lost; an environment variable tells the new program which they are.
  */
@@ -68,15 +68,20 @@ export function takeHanded(env: NodeJS.ProcessEnv, pid: number): readonly Handed
   if (text === undefined) return []
   const note = parseNote(text)
   if (note?.pid !== pid) return []
-  try {
-    for (const fd of note.fds) setInherited(fd, false)
-  } catch {
-    // It is not open: a note that nobody has left for us.
-    return []
-  }
-  if (note.format === FORMAT) return note.tunnels
-  note.fds.forEach(closeDescriptor)
+  const open = note.fds.filter(keepToOurselves)
+  if (note.format === FORMAT && open.length === note.fds.length) return note.tunnels
+  open.forEach(closeDescriptor)
   return []
+}
+
+/** @returns whether it is open */
+function keepToOurselves(fd: number): boolean {
+  try {
+    setInherited(fd, false)
+    return true
+  } catch {
+    return false
+  }
 }
 
 function parseNote(text: string): Note | null {

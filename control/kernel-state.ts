@@ -75,11 +75,13 @@ export class KernelState {
     const isEcho = (line: string) => this.echoes.has(line, performance.now())
     const onRunning = (isRunning: boolean): void => {
       this.isHeard = isRunning
+      // For what was not told, before or from now on.
+      this.options.callForLook()
     }
     return monitor(() => this.wanted, isEcho, this.options.callForLook, onRunning, signal)
   }
 
-  /** Whether the kernel tells of all that a look would find: not of every route that may lead to a host. */
+  /** Whether the kernel tells of what a look would find, settings apart: not of every route that may lead to a host. */
   get isTold(): boolean {
     return this.isHeard && !this.options.backend.directRouting
   }

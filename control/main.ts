@@ -14,8 +14,8 @@ import { lockInstance } from './instance.js'
 import { createLogger, type Logger } from './log.js'
 import { parseOptions, type Options, type ParsedOptions } from './options.js'
 import { takeOrders } from './orders.js'
-import { createNotify, reloading } from './sd-notify.js'
-import { serveStatus } from './status.js'
+import { createNotify } from './sd-notify.js'
+import { serveControl } from './control-socket.js'
 import type { StoreObserver, SubnetStore } from './store/store.js'
 import { readPreviousSubnet } from './subnet-file.js'
 import { usageText } from './usage.js'
@@ -51,8 +51,7 @@ async function main(): Promise<number> {
   log.info(`CLI flags config: {${parsed.settings.join(' ')}}`)
   for (const warning of parsed.warnings) log.warn(warning)
   try {
-    const left = await runDaemon(options, handed, log)
-    if (left !== null) becomeAnew(left)
+    await runDaemon(options, handed, log)
     log.info('Exiting cleanly...')
     return 0
   } catch (error) {
@@ -66,17 +65,20 @@ async function main(): Promise<number> {
 }
 
 /**
- * Everything that is opened here is closed here, in the opposite order.
+ * Everything that is opened here is closed here, in the opposite order. Returns when it has ended, and not at all
+ * when the program starts anew.
  * @param handed  devices that are open already
- * @returns       those that stay open for the program to start anew, null = it ends
  */
 async function runDaemon(
   options: Options,
   handed: readonly HandedTunnel[],
   log: Logger,
-): Promise<readonly HandedTunnel[] | null> {
+): Promise<void> {
   const stop = new AbortController()
   const closers: (() => unknown)[] = []
+  const closeAll = async (): Promise<void> => {
+    for (const close of closers.splice(0).reverse()) await close()
+  }
   const notify = createNotify(process.env['NOTIFY_SOCKET'], sendUnixDatagram)
   try {
     closers.push(await lockInstance(options.subnetFile))
@@ -110,6 +112,7 @@ async function runDaemon(
       ingressAllow: options.ingressAllow,
       offload: options.offload,
       handed,
+      onLeaving: closeAll,
       log,
       onReady: () => {
         isReady = true
@@ -119,22 +122,22 @@ async function runDaemon(
     })
     let isReady = false
     log.info(`Created subnet manager: ${store.description}`)
-    const orders = takeOrders(stop, () => agent.whyNotAnew(), log)
+    const orders = takeOrders(stop, () => agent.whyNotAnew(), notify, log)
     if (options.healthz !== null) {
       const health = await startHealthServer(options.healthz, () => isReady)
       closers.push(() => health.close())
     }
-    const status = await serveStatus(options.subnetFile, () => agent.status())
+    const status = await serveControl(options.subnetFile, () => agent.status(), orders)
     closers.push(() => status.close())
     const period = watchdogPeriod(process.env, process.pid)
     if (period !== null) {
       closers.push(startWatchdog(period, notify, () => agent.areEnginesAlive()))
     }
-    stop.signal.addEventListener('abort', () => notify(orders.isAnew ? reloading() : 'STOPPING=1'))
     await agent.run(stop.signal)
-    return orders.isAnew ? agent.left : null
+    await closeAll()
+    if (orders.isAnew) becomeAnew(agent.left)
   } finally {
-    for (const close of closers.reverse()) await close()
+    await closeAll()
   }
 }
 

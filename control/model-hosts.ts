@@ -72,6 +72,7 @@ export class ModelHost {
       ingressAllow: [],
       offload: ALL_OFFLOADS,
       handed: [],
+      onLeaving: () => Promise.resolve(),
       log,
       onReady: () => undefined,
     })

@@ -1,24 +1,34 @@
 /**
- * What signals order a daemon to do: SIGINT and SIGTERM to stop, SIGUSR2 to start anew without a gap.
+ * What a running daemon is ordered to do: SIGINT and SIGTERM stop it, `heddle reload` has it start anew.
  */
+import { describeError } from './errors.js'
 import { Handover } from './handover.js'
 import { whyNotStarting } from './host/self.js'
 import type { Logger } from './log.js'
+import { reloading, type Notify } from './sd-notify.js'
 
-export interface Orders {
-  /** Whether the program is to start anew when the run has ended. */
+/** Starting anew, as it is asked for. */
+export interface Reload {
+  /** What speaks against it, null = nothing: packets that come meanwhile would wait in vain. */
+  whyNot(): Promise<string | null>
+  /** Ends the run for the program to start anew; nothing happens when it ends already. */
+  begin(): void
+}
+
+export interface Orders extends Reload {
+  /** Whether the program is to start anew when the run has ended, as of now. */
   readonly isAnew: boolean
 }
 
 /**
- * Installs the handlers. SIGINT and SIGTERM stop the daemon once; the second one kills it, as the handlers are gone
- * then. SIGUSR2 ends the run for the program to start anew, unless that would leave packets waiting: then the log says
- * why, and the run goes on.
- * @param whyNotAnew  what speaks against it on the daemon's side, null = nothing
+ * Takes orders. SIGINT and SIGTERM stop the daemon once; the second one kills it, as the handlers are gone then.
+ * @param whyNotAnew  what speaks against starting anew on the daemon's side, null = nothing
+ * @param notify      tells the service manager
  */
 export function takeOrders(
   stop: AbortController,
-  whyNotAnew: () => string | null,
+  whyNotAnew: () => Promise<string | null>,
+  notify: Notify,
   log: Logger,
 ): Orders {
   let isStopped = false
@@ -27,30 +37,35 @@ export function takeOrders(
     process.off('SIGINT', end)
     process.off('SIGTERM', end)
     log.info(`${signal}: shutdownHandler sent cancel signal...`)
+    notify('STOPPING=1')
     isStopped = true
     stop.abort()
   }
   process.on('SIGINT', end)
   process.on('SIGTERM', end)
-  let isTrying = false
-  process.on('SIGUSR2', () => {
-    if (isTrying) return
-    isTrying = true
-    void startAnew().finally(() => {
-      isTrying = false
-    })
-  })
-  const startAnew = async (): Promise<void> => {
-    const why = whyNotAnew() ?? (await whyNotStarting())
-    if (why !== null) log.error(`SIGUSR2: not starting anew: ${why}`)
-    else if (!stop.signal.aborted) {
-      log.info('SIGUSR2: starting anew, devices and sockets stay open')
-      stop.abort(new Handover())
-    }
-  }
   return {
     get isAnew() {
       return !isStopped && stop.signal.reason instanceof Handover
     },
+    whyNot: async () => {
+      const why = await findFault(whyNotAnew)
+      if (why !== null) log.error(`not starting anew: ${why}`)
+      return why
+    },
+    begin: () => {
+      if (stop.signal.aborted) return
+      log.info('starting anew, devices and sockets stay open')
+      notify(reloading())
+      stop.abort(new Handover())
+    },
+  }
+}
+
+/** On the daemon's side, on the program's, and on the daemon's again, as that took its time. */
+async function findFault(whyNotAnew: () => Promise<string | null>): Promise<string | null> {
+  try {
+    return (await whyNotAnew()) ?? (await whyNotStarting()) ?? (await whyNotAnew())
+  } catch (error) {
+    return describeError(error)
   }
 }

@@ -1,13 +1,7 @@
 /**
- * The daemon's status: one JSON document over a unix socket beside the subnet file.
- *
- * `heddle status` and whoever else may open the socket (mode 0600: root) read it with
- * `GET /status`. The socket's path names the instance, so several daemons do not collide.
+ * The daemon's status: one JSON document, read over the control socket.
  */
-import { chmodSync, rmSync } from 'node:fs'
-import { createServer, request, type Server } from 'node:http'
 import type { CountersReport, DataplaneReport, OffloadReport } from '../dataplane/index.js'
-import { HeddleError } from './errors.js'
 import type { FirewallStatus } from './firewall/firewall.js'
 
 /** A peer as the status shows it. */
@@ -75,89 +69,4 @@ export interface Status {
   readonly offloads: TunnelStatus['offloads']
   /** Every tunnel for itself. */
   readonly tunnels: readonly TunnelStatus[]
-}
-
-/** Path of the control socket of the instance that a subnet file names. */
-export function socketPath(subnetFile: string): string {
-  return `${subnetFile}.sock`
-}
-
-/**
- * Serves the status on the instance's socket. The caller holds the instance's lock, so a socket
- * file that is already there is a left-over and is removed.
- * @param read  the status of now; null = not known yet (answered with 503)
- */
-export async function serveStatus(subnetFile: string, read: () => Status | null): Promise<Server> {
-  const path = socketPath(subnetFile)
-  rmSync(path, { force: true })
-  const server = createServer((req, res) => {
-    if (req.url !== '/status') {
-      res.writeHead(404).end()
-      return
-    }
-    const status = read()
-    res.writeHead(status === null ? 503 : 200, { 'content-type': 'application/json' })
-    res.end(JSON.stringify(status))
-  })
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => {
-      reject(
-        new HeddleError(
-          'HEDDLE_DEVICE',
-          `cannot open the control socket ${path}: ${error.message}`,
-          {
-            cause: error,
-          },
-        ),
-      )
-    })
-    server.listen(path, resolve)
-  })
-  chmodSync(path, 0o600)
-  return server
-}
-
-/**
- * Reads the status of a running daemon.
- * @throws HEDDLE_DEVICE when nobody answers on the socket
- */
-export function readStatus(subnetFile: string): Promise<Status> {
-  const path = socketPath(subnetFile)
-  return new Promise((resolve, reject) => {
-    const fail = (why: string, cause?: unknown): void => {
-      reject(
-        new HeddleError(
-          'HEDDLE_DEVICE',
-          `no daemon answers on ${path}: ${why}; is heddled running with --subnet-file=${subnetFile}?`,
-          { cause },
-        ),
-      )
-    }
-    // A connection of its own: one kept from an earlier reading may lead to a daemon that is gone.
-    const options = { socketPath: path, path: '/status', timeout: 5000, agent: false }
-    const req = request(options, (res) => {
-      let text = ''
-      res.setEncoding('utf8')
-      res.on('data', (chunk: string) => (text += chunk))
-      res.on('error', (error) => {
-        fail(error.message, error)
-      })
-      res.on('end', () => {
-        if (res.statusCode === 503) fail('it is still starting')
-        else if (res.statusCode !== 200) fail(`status ${String(res.statusCode)}`)
-        else {
-          try {
-            resolve(JSON.parse(text) as Status)
-          } catch (error) {
-            fail('the answer is not JSON', error)
-          }
-        }
-      })
-    })
-    req.on('timeout', () => req.destroy(new Error('it did not answer within 5 s')))
-    req.on('error', (error: NodeJS.ErrnoException) => {
-      fail(error.code === 'ENOENT' ? 'the socket does not exist' : error.message, error)
-    })
-    req.end()
-  })
 }

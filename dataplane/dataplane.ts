@@ -125,7 +125,8 @@ export class Dataplane {
     }
     this.encap = options.encap ?? { kind: 'udp' }
     this.whyNoSteering = whyNoSpread(this.encap, wanted)
-    const queues = this.whyNoSteering === null ? wanted : 1
+    const spread = this.whyNoSteering === null ? wanted : 1
+    const queues = options.devices?.tuns.length ?? spread
     const opened = (fd: number): void => {
       this.fds.push(fd)
     }
@@ -311,11 +312,12 @@ export class Dataplane {
 
   /**
    * Stops the engines and leaves the devices open: what comes meanwhile waits in their queues.
-   * @returns what is open, for whoever goes on with it or closes it
+   * @returns what is open, for whoever goes on with it or closes it; null = all was closed before
    */
-  async leave(): Promise<OpenDevices> {
+  async leave(): Promise<OpenDevices | null> {
+    if (this.isClosed) return null
     const { tuns, sockets } = this
-    if (!this.isClosed) await this.stop()
+    await this.stop()
     const left = new Set(descriptorsOf({ tuns, sockets }))
     for (const fd of this.fds.splice(0)) if (!left.has(fd)) native.close(fd)
     return { tuns, sockets, drops: this.overflow.drops }

@@ -33,7 +33,7 @@ export { Entries } from './packet/entries.js'
 export type { InsideDevice, OutsidePort } from './io/device.js'
 export { openTun, TunDevice, type TunDescriptor, type TunOptions } from './io/tun-device.js'
 export { type SocketDescriptor } from './io/socket.js'
-export { descriptorsOf, type OpenDevices } from './io/queues.js'
+export { descriptorsOf, isThere, type OpenDevices } from './io/queues.js'
 export { openUdp, UdpPort, type UdpOptions } from './io/udp-port.js'
 export type { IcmpPort } from './icmp.js'
 export {

@@ -9,8 +9,8 @@ export class OpenTunnel {
   /** What its devices were opened with. */
   readonly key: string
   dataplane: Dataplane
-  /** Whether its engines run: not before they were started, nor after the device was deleted. */
-  isRunning = false
+  /** Of its engines: `lost` = they have ended, as somebody deleted the device. */
+  state: 'ready' | 'running' | 'lost' = 'ready'
   private readonly open: (before: Dataplane | null) => Dataplane
 
   /**
@@ -32,5 +32,6 @@ export class OpenTunnel {
   async reopen(): Promise<void> {
     await this.dataplane.close()
     this.dataplane = this.open(this.dataplane)
+    this.state = 'ready'
   }
 }

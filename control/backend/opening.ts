@@ -2,7 +2,12 @@
  * The devices of a backend at the start: those in the way are taken over or named, those that a program before this one
  * left open or kept go on, the others are made.
  */
-import type { IngressCheckMode, OffloadWish, SourceException } from '../../dataplane/index.js'
+import {
+  isThere,
+  type IngressCheckMode,
+  type OffloadWish,
+  type SourceException,
+} from '../../dataplane/index.js'
 import { closeHanded, type HandedTunnel } from '../handover.js'
 import type { ChosenInterface } from '../host/interface.js'
 import type { Logger } from '../log.js'
@@ -38,16 +43,18 @@ export async function openBackend(
 ): Promise<OpenTunnel[]> {
   const { handed, log } = options
   const own = tunnelOptions(options)
-  await takeOver(backend, log)
-  const keys = new Map(backend.tunnels.map((tunnel) => [tunnelKey(tunnel, external, own), tunnel]))
-  closeHanded(handed.filter(({ key }) => !keys.has(key)))
-  const open = new Map(
-    handed.flatMap(({ key, devices }) => (keys.has(key) ? [[key, devices] as const] : [])),
+  const networks = networksOf(config)
+  const keys = new Map(
+    backend.tunnels.map((tunnel) => [tunnelKey(tunnel, networks, external, own), tunnel]),
   )
+  const isOfUse = ({ key, devices }: HandedTunnel): boolean => keys.has(key) && isThere(devices)
+  closeHanded(handed.filter((tunnel) => !isOfUse(tunnel)))
+  const open = new Map(handed.filter(isOfUse).map(({ key, devices }) => [key, devices]))
+  await takeOver(backend, log)
   for (const { tuns } of open.values()) log.info(`going on with ${tuns[0].name}, which is open`)
   const others = [...keys].flatMap(([key, tunnel]) => (open.has(key) ? [] : [tunnel]))
-  const kept = await findKept(others, networksOf(config), options.queues > 1, log)
-  return openTunnels(backend, external, { kept, handed: open }, own)
+  const kept = await findKept(others, networks, options.queues > 1, log)
+  return openTunnels(backend, networks, external, { kept, handed: open }, own)
 }
 
 function tunnelOptions({ ingressAllow, log, ...options }: OpeningOptions): TunnelOptions {

@@ -70,10 +70,10 @@ export class Tunnels {
     )
   }
 
-  /** Starts the engines that do not run, of devices that are there and up. */
+  /** Starts the engines that are ready to, of devices that are there and up. */
   start(watcher: EngineWatcher): void {
     for (const open of this.list) {
-      if (!open.isRunning) this.startOne(open, watcher)
+      if (open.state === 'ready') this.startOne(open, watcher)
     }
   }
 
@@ -89,12 +89,12 @@ export class Tunnels {
     }
     const onExit = (error: Error): void => {
       if (isDeviceGone(error)) {
-        open.isRunning = false
+        open.state = 'lost'
         watcher.onLost(dataplane.device)
       } else watcher.onFailure(engineFault(error))
     }
     dataplane.start(local, tunnel.mtu, onExit, podMtu)
-    open.isRunning = true
+    open.state = 'running'
   }
 
   /**
@@ -104,7 +104,7 @@ export class Tunnels {
    * @throws  HeddleError that names what is in the way
    */
   async reopen(): Promise<string[]> {
-    const lost = this.list.filter(({ isRunning }) => !isRunning)
+    const lost = this.list.filter(({ state }) => state === 'lost')
     for (const open of lost) await open.reopen()
     return lost.map(({ dataplane }) => dataplane.device)
   }
@@ -128,7 +128,7 @@ export class Tunnels {
   /** How often each engine has turned, busy or idle: an engine that lives turns once a second. */
   turns(): number[] {
     return this.list
-      .filter(({ isRunning }) => isRunning)
+      .filter(({ state }) => state === 'running')
       .flatMap(({ dataplane }) => dataplane.counters.map((counters) => turnsOf(counters)))
   }
 
@@ -151,15 +151,19 @@ export interface Found {
   readonly handed: ReadonlyMap<string, OpenDevices>
 }
 
-/** Whatever devices and sockets are opened with, as text. */
+/** Whatever devices and sockets are opened with, and routed to the device, as text. */
 export function tunnelKey(
   tunnel: Tunnel,
+  networks: readonly string[],
   external: ChosenInterface,
   { queues, keepDevice, offload }: TunnelOptions,
 ): string {
   const { device, port, encap, ipv6 } = tunnel
   const address = bindAddressOf(tunnel, external)
-  return JSON.stringify({ device, port, encap, ipv6, address, queues, keepDevice, offload })
+  return JSON.stringify({
+    ...{ device, networks, port, encap, ipv6, address },
+    ...{ queues, keepDevice, offload },
+  })
 }
 
 function bindAddressOf({ outer }: Tunnel, external: ChosenInterface): string {
@@ -172,6 +176,7 @@ function bindAddressOf({ outer }: Tunnel, external: ChosenInterface): string {
  */
 export async function openTunnels(
   { tunnels }: Backend,
+  networks: readonly string[],
   external: ChosenInterface,
   { kept, handed }: Found,
   options: TunnelOptions,
@@ -180,7 +185,7 @@ export async function openTunnels(
   for (const tunnel of tunnels) {
     const { port, encap, ipv6 } = tunnel
     const bindAddress = bindAddressOf(tunnel, external)
-    const key = tunnelKey(tunnel, external, options)
+    const key = tunnelKey(tunnel, networks, external, options)
     const open = (before: Dataplane | null): Dataplane => {
       const device = before?.device ?? kept.get(tunnel.device) ?? tunnel.device
       const counters = before === null ? {} : { counters: before.counters }
@@ -203,9 +208,10 @@ export async function openTunnels(
 }
 
 /** Stops the engines and leaves devices and sockets open, for the program that this one becomes. */
-export function leaveTunnels(list: readonly OpenTunnel[]): Promise<HandedTunnel[]> {
-  return Promise.all(
-    list.map(async ({ key, dataplane }) => ({ key, devices: await dataplane.leave() })),
+export async function leaveTunnels(list: readonly OpenTunnel[]): Promise<HandedTunnel[]> {
+  const left = list.map(async ({ key, dataplane }) => ({ key, devices: await dataplane.leave() }))
+  return (await Promise.all(left)).flatMap(({ key, devices }) =>
+    devices === null ? [] : [{ key, devices }],
   )
 }
 

@@ -10,7 +10,8 @@ import type { Host, Pod } from '../lab/host.js'
 import type { Lab } from '../lab/lab.js'
 import type { ManagedProcess } from '../lab/process.js'
 import type { SubnetEnv } from '../lab/subnet-env.js'
-import { type Status, readStatus } from '../status.js'
+import { readStatus } from '../control-socket.js'
+import type { Status } from '../status.js'
 
 /** What the demo's hosts share, beside what flannel's defaults make of it. */
 export interface World {

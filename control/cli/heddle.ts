@@ -4,6 +4,7 @@
  */
 import { demo } from './demo.js'
 import { dockerOpts } from './docker-opts.js'
+import { reload } from './reload.js'
 import { replay } from './replay.js'
 import { status } from './status.js'
 import { VERSION } from '../version.js'
@@ -19,6 +20,7 @@ const COMMANDS: Readonly<
 > = {
   demo: { what: 'two hosts on this machine, with real traffic', run: demo },
   'docker-opts': { what: 'options for dockerd from subnet.env', run: dockerOpts },
+  reload: { what: 'have heddled start anew without losing a packet', run: reload },
   replay: {
     what: 'run a capture through the engine and see what becomes of each packet',
     run: replay,

@@ -3,10 +3,11 @@
  */
 import { parseArgs } from 'node:util'
 import type { OffloadReport } from '../../dataplane/index.js'
+import { readStatus } from '../control-socket.js'
 import { isHeddleError } from '../errors.js'
 import { NO_PUBLIC_IP } from '../lease.js'
 import { DEFAULT_SUBNET_FILE } from '../options.js'
-import { readStatus, type PeerStatus, type Status, type TunnelStatus } from '../status.js'
+import type { PeerStatus, Status, TunnelStatus } from '../status.js'
 import type { CommandIo } from './heddle.js'
 
 const USAGE = `usage: heddle status [--subnet-file FILE] [--json]

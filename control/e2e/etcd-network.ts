@@ -11,7 +11,8 @@ import { FIREWALL_MODE } from '../lab/firewall-mode.js'
 import { HEDDLED, type Host } from '../lab/host.js'
 import { createLab, type Lab } from '../lab/lab.js'
 import type { ManagedProcess } from '../lab/process.js'
-import { readStatus, type Status } from '../status.js'
+import { readStatus } from '../control-socket.js'
+import type { Status } from '../status.js'
 import { until } from './overlay.js'
 
 const LOG_TAIL = 4000

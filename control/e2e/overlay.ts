@@ -13,7 +13,8 @@ import { FIREWALL_MODE } from '../lab/firewall-mode.js'
 import type { Host, Pod } from '../lab/host.js'
 import { createLab, type Lab } from '../lab/lab.js'
 import type { ManagedProcess } from '../lab/process.js'
-import { readStatus, type Status } from '../status.js'
+import { readStatus } from '../control-socket.js'
+import type { Status } from '../status.js'
 
 /** Why the tests of this folder cannot run here, false = they can. */
 export const skip = process.getuid?.() === 0 ? false : 'needs root for network namespaces'

@@ -32,8 +32,8 @@ t.test(
   { skip: hasSystemd ? false : 'needs systemd-analyze' },
   async (t) => {
     const path = join(t.testdir(), 'heddled.service')
-    // The program that it names is not installed here.
-    writeFileSync(path, UNIT.replace(/^ExecStart=.*$/m, 'ExecStart=/bin/true'))
+    // The programs that it names are not installed here.
+    writeFileSync(path, UNIT.replaceAll(/^(Exec\w+)=.*$/gm, '$1=/bin/true'))
     const { status, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', path], {
       encoding: 'utf8',
     })

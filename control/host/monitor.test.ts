@@ -33,6 +33,10 @@ const cases: readonly (readonly [line: string, want: boolean])[] = [
   ['Deleted blackhole 10.5.1.0/24 proto 72 metric 4294967295 ', true],
   ['Deleted blackhole fd05::/64 dev lo proto 72 metric 4294967295 pref medium', true],
   ['blackhole 10.6.1.0/24 proto 72 metric 4294967295 ', false],
+  ['10.5.7.0/24 via 192.168.8.9 dev eth1 ', true],
+  ['unreachable 10.5.8.0/24 dev lo metric 4294967295 ', true],
+  ['blackhole 10.5.7.0/24 ', true],
+  ['10.6.7.0/24 via 192.168.8.9 dev eth1 ', false],
   ['', false],
 ]
 for (const [line, want] of cases) t.equal(isAbout(line, wanted), want, line)

@@ -15,17 +15,27 @@ const GATHER_MS = 100
 /** A neighbour's line, or one of a forwarding entry, ends in what is known of it. */
 const IS_NEIGHBOUR = /\b(REACHABLE|STALE|DELAY|PROBE|FAILED|INCOMPLETE|PERMANENT|NOARP)\b/
 
+/** Of a route: how it ends packets, if it does, and its destination. */
+const ROUTE = /^(?:Deleted )?(?:(?:unreachable|blackhole|prohibit|throw) )?(\S+)/
+
 /** Whether a line of `ip -o monitor` tells of something that should be as `wanted` says. */
-export function isAbout(line: string, { links, routes }: HostState): boolean {
-  const blackhole = /^(?:Deleted )?blackhole (\S+)/.exec(line)?.[1]
-  if (blackhole !== undefined) {
-    return routes.some((route) => route.isBlackhole === true && route.destination === blackhole)
-  }
+export function isAbout(line: string, wanted: HostState): boolean {
+  if (destinationsOf(wanted).has(ROUTE.exec(line)?.[1] ?? '')) return true
   const device = /(?:^(?:Deleted )?\d+: | dev )([^\s:@]+)/.exec(line)?.[1]
   if (device === undefined) return false
-  if (links.some(({ name }) => name === device)) return true
+  if (wanted.links.some(({ name }) => name === device)) return true
   // Neighbours on the underlay come and go; routes by it, and itself, are of interest.
-  return !IS_NEIGHBOUR.test(line) && routes.some((route) => route.device === device)
+  return !IS_NEIGHBOUR.test(line) && wanted.routes.some((route) => route.device === device)
+}
+
+const known = new WeakMap<HostState, ReadonlySet<string>>()
+
+/** Destinations of routes, each state's put together once. */
+function destinationsOf(wanted: HostState): ReadonlySet<string> {
+  const destinations =
+    known.get(wanted) ?? new Set(wanted.routes.map(({ destination }) => destination))
+  known.set(wanted, destinations)
+  return destinations
 }
 
 /**

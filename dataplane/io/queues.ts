@@ -36,6 +36,15 @@ export function descriptorsOf({ tuns, sockets }: Omit<OpenDevices, 'drops'>): nu
   ]
 }
 
+/** Whether a TUN is still there: somebody may have deleted the device, or have made another one of its name. */
+export function isThere({ tuns }: OpenDevices): boolean {
+  try {
+    return tuns.every(({ fd, name }) => native.tunName(fd) === name)
+  } catch {
+    return false
+  }
+}
+
 /** Whether the kernel takes a steering program. @returns null, or that it does not, with what it said */
 export function whyNoSteering(): string | null {
   try {

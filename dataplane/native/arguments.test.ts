@@ -267,6 +267,7 @@ t.test('values of another type never reach the kernel', (t) => {
     checksumRows: [bytes, columns, 1, 0, 0, new Int32Array(1)],
     openTun: ['', false, false],
     setTunOffload: [receiver, 0],
+    tunName: [receiver],
     udpSocket: [4],
     rawSocket: [4, 255, true],
     setOption: [receiver, 1, 2, 0],

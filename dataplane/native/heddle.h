@@ -93,6 +93,7 @@ static inline int32_t word(const int32_t *at) { return __atomic_load_n(at, __ATO
 
 FUNCTION(open_tun); /* tun.c */
 FUNCTION(set_tun_offload);
+FUNCTION(tun_name);
 FUNCTION(load_filter); /* bpf.c */
 FUNCTION(set_tun_steering);
 FUNCTION(set_tun_persist);

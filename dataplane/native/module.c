@@ -123,6 +123,7 @@ static const napi_property_descriptor methods[] = {
     METHOD("setTunOffload", set_tun_offload),
     METHOD("loadFilter", load_filter),
     METHOD("setTunSteering", set_tun_steering),
+    METHOD("tunName", tun_name),
     METHOD("setTunPersist", set_tun_persist),
     METHOD("udpSocket", udp_socket),
     METHOD("rawSocket", raw_socket),

@@ -35,6 +35,8 @@ export interface Native {
    * Source: Linux Documentation/networking/tuntap.rst
    */
   openTun(pattern: string, vnetHdr: boolean, multiQueue: boolean): { fd: number; name: string }
+  /** Name of the device. @throws EBADFD when it was deleted */
+  tunName(fd: number): string
   /** Whether the device stays when its last descriptor is closed. */
   setTunPersist(fd: number, isKept: boolean): void
   /** Tells the kernel which packets it may hand over unfinished: a sum of `constants.TUN_F_…`. */

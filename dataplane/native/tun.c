@@ -61,6 +61,22 @@ napi_value set_tun_offload(napi_env env, napi_callback_info info) {
   return NULL;
 }
 
+/* tunName(fd) -> name: EBADFD when the device was deleted. */
+napi_value tun_name(napi_env env, napi_callback_info info) {
+  struct call call;
+  int fd;
+  struct ifreq request = {0};
+  if (!begin(&call, env, info, "tunName") || !take_fd(&call, 0, &fd)) {
+    return NULL;
+  }
+  if (ioctl(fd, TUNGETIFF, &request) < 0) {
+    return fail(&call, errno, "ioctl TUNGETIFF");
+  }
+  napi_value name;
+  size_t length = strnlen(request.ifr_name, IFNAMSIZ);
+  return napi_create_string_utf8(env, request.ifr_name, length, &name) == napi_ok ? name : NULL;
+}
+
 /* setTunPersist(fd, isKept) */
 napi_value set_tun_persist(napi_env env, napi_callback_info info) {
   struct call call;

@@ -9,7 +9,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t, { type Test } from 'tap'
 import { STATUS } from './status-fixture.js'
-import { readStatus, serveStatus, socketPath, type Status } from './status.js'
+import { askForReload, readStatus, serveControl, socketPath } from './control-socket.js'
+import type { Reload } from './orders.js'
+import type { Status } from './status.js'
 
 async function place(t: Test): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'heddle-status-'))
@@ -28,12 +30,14 @@ function get(socket: string, path: string): Promise<number | undefined> {
   })
 }
 
+const NO_RELOAD: Reload = { whyNot: async () => 'not here', begin: () => undefined }
+
 t.test('read while it is served', async (t) => {
   const file = await place(t)
   const socket = socketPath(file)
   writeFileSync(socket, 'left over by a daemon that was killed')
   let status: Status | null = null
-  const server = await serveStatus(file, () => status)
+  const server = await serveControl(file, () => status, NO_RELOAD)
   t.teardown(() => server.close())
   t.equal((statSync(socket).mode & 0o777).toString(8), '600', 'root only')
   await t.rejects(readStatus(file), { code: 'HEDDLE_DEVICE', message: /it is still starting/ })
@@ -45,7 +49,7 @@ t.test('read while it is served', async (t) => {
 
 t.test('closed: the socket is gone', async (t) => {
   const file = await place(t)
-  const server = await serveStatus(file, () => STATUS)
+  const server = await serveControl(file, () => STATUS, NO_RELOAD)
   await readStatus(file)
   await new Promise((resolve) => server.close(resolve))
   t.notOk(existsSync(socketPath(file)))
@@ -82,10 +86,30 @@ t.test('somebody else behind the socket', async (t) => {
 t.test('a place where no socket can be', async (t) => {
   const long = join(await place(t), 'x'.repeat(120), 'subnet.env')
   await t.rejects(
-    serveStatus(long, () => null),
+    serveControl(long, () => null, NO_RELOAD),
     {
       code: 'HEDDLE_DEVICE',
       message: /cannot open the control socket/,
     },
   )
+})
+
+t.test('a reload that is begun, and one that is refused', async (t) => {
+  const file = await place(t)
+  let why: string | null = 'the store is not reachable'
+  let begun = 0
+  const server = await serveControl(file, () => STATUS, {
+    whyNot: async () => why,
+    begin: () => {
+      begun++
+    },
+  })
+  t.teardown(() => server.close())
+  t.equal(await askForReload(file), why)
+  t.equal(begun, 0)
+  why = null
+  t.equal(await askForReload(file), null)
+  t.equal(begun, 1)
+  t.equal(await get(socketPath(file), '/reload'), 404, 'not by a GET')
+  t.equal(begun, 1)
 })
