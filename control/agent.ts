@@ -1,12 +1,12 @@
 /**
  * The daemon's run, top to bottom:
  *
- *     network config → interface → devices → lease → kernel state → engine → subnet.env
+ *     network config → interface → devices → lease → kernel state → peers → engine → subnet.env
  *         → (watch peers | keep the lease | repair the kernel state) → stop
  *
  * It ends when its signal fires, when the lease is lost or evicted, or when a step that it cannot do
- * without fails. On the way out the engine is stopped first and the TUN device goes, unless it is kept; the lease, the
- * subnet file and the peers' knowledge of us stay, as flannel leaves them.
+ * without fails. On the way out the engine is stopped first and the TUN device goes, unless it is kept, or left open for
+ * the program to start anew; the lease, the subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
 import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
@@ -31,7 +31,7 @@ import { Peers } from './peers.js'
 import { RepairLoop } from './repair-loop.js'
 import { describeRunning, type Running } from './running.js'
 import type { Status } from './status.js'
-import { isAbortError, sleep } from './store/abort.js'
+import { isAborted, isAbortError, sleep } from './store/abort.js'
 import { awaitConfig, persist } from './store/patience.js'
 import type { SubnetStore } from './store/store.js'
 import { writeSubnetFile } from './subnet-file.js'
@@ -291,6 +291,7 @@ export class Agent {
       failed.catch(() => undefined)
       // What came before is told from a table that knows its way.
       await Promise.race([peersKnown, sleep(FIRST_PEERS_MS, both), failed])
+      if (isAborted(both)) return
       tunnels.start(watcher)
       logOffloads(tunnels.report(), this.options.log)
       const repairing = this.repairs.run(
