@@ -157,6 +157,30 @@ for (const [i, backend] of BACKENDS.entries()) {
     t.same(applied(), [], 'which would find nothing')
   })
 
+  if ('DirectRouting' in backend) {
+    t.test(`${name}: a route of the host that has come since the last look`, async (t) => {
+      const { state, applied, put, gone, snapshot } = await create(backend)
+      await state.apply()
+      snapshot()
+      await state.apply()
+      const isDirect = () => applied().some((line) => line.includes('"via":"172.30.0.20"'))
+      put(0, 0)
+      await state.settled()
+      t.ok(isDirect(), 'past the tunnel')
+      gone(0)
+      await state.settled()
+      applied()
+      ip('route add 172.30.0.20 via 172.30.0.254')
+      put(0, 0)
+      await state.settled()
+      t.notOk(isDirect(), 'behind a gateway now')
+      ip('route del 172.30.0.20 via 172.30.0.254')
+      gone(0)
+      await state.settled()
+      await state.apply()
+    })
+  }
+
   t.test(`${name}: in any order`, { timeout: 100_000 }, async (t) => {
     const host = await create(backend)
     await host.state.apply()

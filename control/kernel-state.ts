@@ -39,9 +39,10 @@ export class KernelState {
   private readonly log: Logger
   /** Whether the store has told of all peers. */
   private knowsPeers = false
-  /** What the kernel should hold as of the last look. */
+  /** What the kernel should hold as of the last look or announcement, and whether peers have changed since. */
   private wanted: HostState = NOTHING
-  /** With DirectRouting: others' routes as of the last look, which say what is reached without a gateway. */
+  private isWantedStale = false
+  /** With DirectRouting: others' routes as of the last change, which say what is reached without a gateway. */
   private hostRoutes: readonly RouteInfo[] = []
   /** Peers that have changed, whose entries are about to follow. */
   private readonly pending = new Map<PeerChange['key'], PeerChange>()
@@ -65,6 +66,7 @@ export class KernelState {
   notePeers(changes: readonly PeerChange[]): void {
     const { directRouting, kernel } = this.options.backend
     const isFirst = !this.knowsPeers
+    this.isWantedStale = true
     this.knowsPeers = true
     if (isFirst) this.options.callForLook()
     else if (directRouting || kernel.length > 0) this.follow(changes)
@@ -78,7 +80,7 @@ export class KernelState {
       // For what was not told, before or from now on.
       this.options.callForLook()
     }
-    return monitor(() => this.wanted, isEcho, this.options.callForLook, onRunning, signal)
+    return monitor(() => this.wantedNow(), isEcho, this.options.callForLook, onRunning, signal)
   }
 
   /** Whether the kernel tells of what a look would find, settings apart: not of every route that may lead to a host. */
@@ -114,6 +116,7 @@ export class KernelState {
   private async changeEntries(): Promise<void> {
     const peers = [...this.pending.values()]
     this.pending.clear()
+    await this.readHostRoutes()
     const of = (when: 'before' | 'after') =>
       this.entriesOf(peers.flatMap(({ [when]: lease }) => (lease === null ? [] : [lease])))
     const was = of('before')
@@ -178,13 +181,25 @@ export class KernelState {
     ])
   }
 
+  /** What the kernel should hold, for comparing announcements with it. */
+  private wantedNow(): HostState {
+    if (this.isWantedStale) this.wanted = this.desired()
+    this.isWantedStale = false
+    return this.wanted
+  }
+
+  private async readHostRoutes(): Promise<void> {
+    const { backend, config } = this.options
+    if (backend.directRouting) this.hostRoutes = await readOthersRoutes(config)
+  }
+
   /** Brings the kernel to that. @throws HEDDLE_APPLY for what it refuses, and for somebody else's route in the way */
   async apply(): Promise<void> {
     const recent = new Set(this.underWay.map(entryOf))
     this.recent = recent
-    const { backend, config } = this.options
-    if (backend.directRouting) this.hostRoutes = await readOthersRoutes(config)
+    await this.readHostRoutes()
     this.wanted = this.desired()
+    this.isWantedStale = false
     const { changes, conflicts } = await look(this.wanted, this.knowsPeers)
     await this.inTurn(() => this.make(changes.filter((change) => !recent.has(entryOf(change)))))
     const conflict = conflicts[0]

@@ -78,7 +78,7 @@ export async function monitor(
       })
     })
     createInterface({ input: child.stdout }).on('line', (line) => {
-      if (!isGathering && isAbout(line, wanted()) && !isEcho(line)) gather()
+      if (!isGathering && !isEcho(line) && isAbout(line, wanted())) gather()
     })
     child.stderr.on('data', () => {
       if (!isGathering) gather()
