@@ -47,9 +47,9 @@ export async function openBackend(
   const keys = new Map(
     backend.tunnels.map((tunnel) => [tunnelKey(tunnel, networks, external, own), tunnel]),
   )
-  const isOfUse = ({ key, devices }: HandedTunnel): boolean => keys.has(key) && isThere(devices)
-  closeHanded(handed.filter((tunnel) => !isOfUse(tunnel)))
-  const open = new Map(handed.filter(isOfUse).map(({ key, devices }) => [key, devices]))
+  const useful = handed.filter(({ key, devices }) => keys.has(key) && isThere(devices))
+  closeHanded(handed.filter((tunnel) => !useful.includes(tunnel)))
+  const open = new Map(useful.map(({ key, devices }) => [key, devices]))
   await takeOver(backend, log)
   for (const { tuns } of open.values()) log.info(`going on with ${tuns[0].name}, which is open`)
   const others = [...keys].flatMap(([key, tunnel]) => (open.has(key) ? [] : [tunnel]))
