@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs'
 import t from 'tap'
+import { FIREWALL_MODE } from '../lab/firewall-mode.js'
 import { HEDDLED } from '../lab/host.js'
 import { tcpTransfer, udpTransfer } from '../lab/transfers.js'
 import { behindEthernet, parseIpv4 } from './ipv4.js'
@@ -94,11 +95,14 @@ t.test('two daemons with two engines each, one with one', { skip }, async (t) =>
   })
 
   await t.test('the shared port is still taken for another daemon', async (t) => {
-    const file = `${h1.subnetFile}.second`
+    const prefix = '/another/network'
+    const config = { ...FIREWALL_MODE, Network: '10.9.0.0/16' }
+    await overlay.lab.etcd.put(`${prefix}/config`, JSON.stringify(config))
     const args = [`--etcd-endpoints=${overlay.lab.etcd.endpoint}`, '--queues=2', '--iface=eth0']
-    const second = await h1.run(process.execPath, [HEDDLED, ...args, `--subnet-file=${file}`])
+    const own = [`--etcd-prefix=${prefix}`, `--subnet-file=${h1.subnetFile}.second`]
+    const second = await h1.run(process.execPath, [HEDDLED, ...args, ...own])
     t.not(second.code, 0)
-    t.match(second.stderr, /8285/)
+    t.match(second.stderr, /UDP 172\.30\.0\.11:8285 is taken/)
   })
 
   await t.test('SIGTERM ends all engines', async (t) => {
