@@ -8,7 +8,6 @@
  * without fails. On the way out the engine is stopped first and the TUN device goes, unless it is kept, or left open for
  * the program to start anew; the lease, the subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
-import type { IngressCheckMode, OffloadWish, SourceException } from '../dataplane/index.js'
 import { acquireLease } from './acquire.js'
 import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
@@ -25,7 +24,6 @@ import { KernelState } from './kernel-state.js'
 import { LeaseKeeper } from './keeper.js'
 import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
-import type { Logger } from './log.js'
 import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { RepairLoop } from './repair-loop.js'
@@ -36,7 +34,7 @@ import { awaitConfig, persist } from './store/patience.js'
 import type { SubnetStore } from './store/store.js'
 import { writeSubnetFile } from './subnet-file.js'
 import { logOffloads } from './offload-log.js'
-import { openBackend } from './backend/opening.js'
+import { openBackend, type OpeningOptions } from './backend/opening.js'
 import { closeTunnels, leaveTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { Turns } from './turns.js'
 
@@ -47,7 +45,7 @@ const FIRST_PEERS_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
 const MAX_SKIPPED = 1000
 
-export interface AgentOptions {
+export interface AgentOptions extends OpeningOptions {
   readonly store: SubnetStore
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
@@ -67,19 +65,8 @@ export interface AgentOptions {
   readonly blackholeRoute: boolean
   readonly leaseTtlMs: number
   readonly renewMarginMs: number
-  readonly busyPollUs: number
-  readonly queues: number
-  /** Whether TUN devices stay when the daemon ends. */
-  readonly keepDevice: boolean
-  readonly ingressCheck: IngressCheckMode
-  readonly ingressAllow: readonly SourceException[]
-  /** Offloads that may be used. */
-  readonly offload: OffloadWish
-  /** Devices that the program before this one left open. */
-  readonly handed: readonly HandedTunnel[]
   /** Called before the engines stop for a {@link Handover}, for what need not be done while they stand still. */
   readonly onLeaving: () => Promise<void>
-  readonly log: Logger
   /** Called once, when subnet.env is written and packets flow. */
   readonly onReady: () => void
 }

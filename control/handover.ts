@@ -63,8 +63,7 @@ function definedOf(env: NodeJS.ProcessEnv): Record<string, string> {
  */
 export function takeHanded(env: NodeJS.ProcessEnv, pid: number): readonly HandedTunnel[] {
   const text = env[VARIABLE]
-  // eslint-disable-next-line @typescript-eslint/no-dynamic-delete
-  delete env[VARIABLE]
+  Reflect.deleteProperty(env, VARIABLE)
   if (text === undefined) return []
   const note = parseNote(text)
   if (note?.pid !== pid) return []

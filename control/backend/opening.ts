@@ -22,9 +22,11 @@ import { openTunnels, tunnelKey, type TunnelOptions } from './tunnels.js'
 export interface OpeningOptions {
   readonly busyPollUs: number
   readonly queues: number
+  /** Whether TUN devices stay when the daemon ends. */
   readonly keepDevice: boolean
   readonly ingressCheck: IngressCheckMode
   readonly ingressAllow: readonly SourceException[]
+  /** Offloads that may be used. */
   readonly offload: OffloadWish
   /** Devices that the program before this one left open; those that fit no tunnel are closed. */
   readonly handed: readonly HandedTunnel[]

@@ -3,12 +3,12 @@
  * with the network configuration of now; returns when it is ready again.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { parseArgs } from 'node:util'
 import { askForReload, readStatus } from '../control-socket.js'
 import { isHeddleError } from '../errors.js'
 import { DEFAULT_SUBNET_FILE } from '../options.js'
 import type { Status } from '../status.js'
 import type { CommandIo } from './heddle.js'
+import { parseInstanceFlags } from './instance-flags.js'
 
 const USAGE = `usage: heddle reload [--subnet-file FILE]
 
@@ -23,25 +23,10 @@ const LOOK_MS = 50
 
 /** Runs the command. @returns the exit code: 0, 1 = the daemon refused, or was not ready in time, 2 = wrong arguments */
 export async function reload(argv: readonly string[], io: CommandIo): Promise<number> {
-  let values
+  const flags = parseInstanceFlags('reload', argv, USAGE, false, io)
+  if (typeof flags === 'number') return flags
   try {
-    values = parseArgs({
-      args: [...argv],
-      options: {
-        'subnet-file': { type: 'string', default: DEFAULT_SUBNET_FILE },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values
-  } catch (error) {
-    io.stderr.write(`heddle reload: ${(error as Error).message}\n${USAGE}`)
-    return 2
-  }
-  if (values.help) {
-    io.stdout.write(USAGE)
-    return 0
-  }
-  try {
-    const file = values['subnet-file']
+    const file = flags.subnetFile
     const before = await readStatus(file)
     const fault = (await askForReload(file)) ?? (await awaitReady(file, before))
     if (fault === null) {

@@ -1,7 +1,6 @@
 /**
  * `heddle status`: what a running daemon is doing, as text for people or JSON for programs.
  */
-import { parseArgs } from 'node:util'
 import type { OffloadReport } from '../../dataplane/index.js'
 import { readStatus } from '../control-socket.js'
 import { isHeddleError } from '../errors.js'
@@ -9,6 +8,7 @@ import { NO_PUBLIC_IP } from '../lease.js'
 import { DEFAULT_SUBNET_FILE } from '../options.js'
 import type { PeerStatus, Status, TunnelStatus } from '../status.js'
 import type { CommandIo } from './heddle.js'
+import { parseInstanceFlags } from './instance-flags.js'
 
 const USAGE = `usage: heddle status [--subnet-file FILE] [--json]
 
@@ -18,27 +18,11 @@ const USAGE = `usage: heddle status [--subnet-file FILE] [--json]
 
 /** Runs the command. @returns the exit code: 0, 1 = no daemon answers, 2 = wrong arguments */
 export async function status(argv: readonly string[], io: CommandIo): Promise<number> {
-  let values
+  const flags = parseInstanceFlags('status', argv, USAGE, true, io)
+  if (typeof flags === 'number') return flags
   try {
-    values = parseArgs({
-      args: [...argv],
-      options: {
-        'subnet-file': { type: 'string', default: DEFAULT_SUBNET_FILE },
-        json: { type: 'boolean', default: false },
-        help: { type: 'boolean', short: 'h', default: false },
-      },
-    }).values
-  } catch (error) {
-    io.stderr.write(`heddle status: ${(error as Error).message}\n${USAGE}`)
-    return 2
-  }
-  if (values.help) {
-    io.stdout.write(USAGE)
-    return 0
-  }
-  try {
-    const document = await readStatus(values['subnet-file'])
-    io.stdout.write(values.json ? JSON.stringify(document, null, 2) + '\n' : formatStatus(document))
+    const document = await readStatus(flags.subnetFile)
+    io.stdout.write(flags.json ? JSON.stringify(document, null, 2) + '\n' : formatStatus(document))
     return 0
   } catch (error) {
     if (!isHeddleError(error)) throw error

@@ -8,6 +8,7 @@ import { fileURLToPath } from 'node:url'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t, { type Test } from 'tap'
 import { HEDDLED, type Host, type Pod } from '../lab/host.js'
+import type { ManagedProcess } from '../lab/process.js'
 import { tcpTransfer } from '../lab/transfers.js'
 import { assertAccounted, createOverlay, skip, until } from './overlay.js'
 
@@ -20,6 +21,16 @@ const TOOL = fileURLToPath(new URL('../cli/heddle.js', import.meta.url))
 function reload(host: Host) {
   const args = [TOOL, 'reload', `--subnet-file=${host.subnetFile}`]
   return host.run(process.execPath, args, { timeoutMs: 60_000 })
+}
+
+/** Returns once the daemon has said that it starts anew. */
+async function beginReload(daemon: ManagedProcess, host: Host) {
+  const said = daemon.stderr().length
+  const reloading = reload(host)
+  await until('it has begun', SOON_MS, () => {
+    return daemon.stderr().slice(said).includes('starting anew')
+  })
+  return { reloading }
 }
 
 async function startAnew(host: Host): Promise<void> {
@@ -156,11 +167,7 @@ t.test('disturbed', { skip }, async (t) => {
   })
   await t.test('by a device that goes meanwhile', async (t) => {
     const daemon = overlay.daemon(h2)
-    const said = daemon.stderr().length
-    const reloading = reload(h2)
-    await until('it has begun', SOON_MS, () => {
-      return daemon.stderr().slice(said).includes('starting anew')
-    })
+    const { reloading } = await beginReload(daemon, h2)
     await h2.ip('link delete flannel0')
     t.equal((await reloading).code, 0)
     const { intact } = await tcpTransfer(p1, p2, p2.address, { bytes: 5e6 })
@@ -168,11 +175,7 @@ t.test('disturbed', { skip }, async (t) => {
   })
   await t.test('by SIGTERM', async (t) => {
     const daemon = overlay.daemon(h2)
-    const said = daemon.stderr().length
-    const reloading = reload(h2)
-    await until('it has begun', SOON_MS, () => {
-      return daemon.stderr().slice(said).includes('starting anew')
-    })
+    const { reloading } = await beginReload(daemon, h2)
     const { code, signal } = await daemon.stop(10_000)
     t.ok(code === 0 || signal === 'SIGTERM', 'however far it has got')
     t.notOk((await h2.run('ip', ['-o', 'link'])).stdout.includes('flannel0'))
