@@ -20,7 +20,13 @@ import { runAll } from './run.js'
 
 const needsRoot = process.getuid?.() === 0 ? false : 'needs root for network namespaces'
 const needsIperf = needsRoot || (hasProgram('iperf3') ? false : 'iperf3 is not installed')
-const SHORT = { tcpSeconds: 1, packetSeconds: 0.1, exchangeSeconds: 0.1, pings: 20 }
+const SHORT = {
+  warmUpSeconds: 1,
+  tcpSeconds: 1,
+  packetSeconds: 0.1,
+  exchangeSeconds: 0.1,
+  pings: 20,
+}
 
 const OPTIONS = { durations: SHORT, lock: null, commit: null, missing: [], log: () => undefined }
 

@@ -2,6 +2,7 @@
  * What a reader must know of the machine a run was made on. No names.
  */
 import { execFileSync } from 'node:child_process'
+import { readFileSync } from 'node:fs'
 import { arch, cpus, release, totalmem } from 'node:os'
 import type { Machine } from './result.js'
 
@@ -30,4 +31,27 @@ export function describeCommit(folder: string): string | null {
   } catch {
     return null
   }
+}
+
+/** Time of all cores since the start, in ticks, by /proc/stat. */
+export interface CpuTime {
+  readonly all: number
+  /** What the hypervisor gave to others while there was work. */
+  readonly stolen: number
+  /** What was worked. */
+  readonly busy: number
+}
+
+/** @returns the time of all cores so far (proc(5)) */
+export function readCpuTime(): CpuTime {
+  const [, ...fields] = (readFileSync('/proc/stat', 'utf8').split('\n')[0] ?? '').split(/\s+/)
+  const [user = 0, nice = 0, system = 0, idle = 0, wait = 0, irq = 0, softirq = 0, stolen = 0] =
+    fields.map(Number)
+  const busy = user + nice + system + irq + softirq
+  return { all: busy + idle + wait + stolen, stolen, busy }
+}
+
+/** TCP congestion control that new connections get. */
+export function readCongestionControl(): string {
+  return readFileSync('/proc/sys/net/ipv4/tcp_congestion_control', 'utf8').trim()
 }

@@ -8,6 +8,7 @@ import type { Netns } from '../../control/lab/netns.js'
 import type { ManagedProcess } from '../../control/lab/process.js'
 import { percentile } from '../lib/statistics.js'
 import type { Exchange } from './exchange.js'
+import { readCpuTime } from './machine.js'
 
 const tool = (name: string): string => fileURLToPath(new URL(`./${name}.js`, import.meta.url))
 const IPERF_PORT = '5201'
@@ -140,9 +141,7 @@ export function resident(processes: readonly ManagedProcess[]): number {
 
 /** CPU seconds that the machine has spent on work since it started. */
 function busySeconds(): number {
-  const [, ...fields] = (readFileSync('/proc/stat', 'utf8').split('\n')[0] ?? '').split(/\s+/)
-  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = fields.map(Number)
-  return (user + nice + system + irq + softirq) / TICKS
+  return readCpuTime().busy / TICKS
 }
 
 function lastLine(text: string): unknown {

@@ -66,6 +66,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
 export const HEDDLE = 'heddle'
 export const HEDDLE_VXLAN = 'heddle vxlan'
 export const HEDDLE_10K = 'heddle, 10 000 routes'
+export const C_TWIN = 'C twin'
 export const SOCAT = 'socat'
 export const KERNEL_VXLAN = 'kernel VXLAN'
 

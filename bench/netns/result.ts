@@ -35,6 +35,10 @@ const run = z.object({
   /** Abbreviated commit, with `+` when files had been changed; null outside a repository. */
   commit: z.string().nullable(),
   machine,
+  /** TCP congestion control of the hosts; older records do not tell. */
+  congestion: z.string().optional(),
+  /** Share of the cores' time that the hypervisor gave to others during the run; older records do not tell. */
+  stolen: z.number().optional(),
   rounds: z.number(),
   durations: z.record(z.string(), z.number()),
   /** Name of the contender that ratios put above the line. */

@@ -5,7 +5,7 @@
 import { createBed } from './bed.js'
 import type { Contender } from './contender.js'
 import { takeLock } from './lock.js'
-import { describeMachine } from './machine.js'
+import { describeMachine, readCongestionControl, readCpuTime } from './machine.js'
 import { MEASUREMENTS } from './measurements.js'
 import { type ContenderRecord, RUN_FORMAT, type Run } from './result.js'
 import { type Durations, takeTurn } from './turn.js'
@@ -32,6 +32,7 @@ export async function runAll(contenders: readonly Contender[], options: RunOptio
   }
   const faults: Run['faults'] = []
   const taken = new Date().toISOString()
+  const before = readCpuTime()
   const { bed, lab } = await createBed()
   try {
     for (let round = 0; round < rounds; round++) {
@@ -58,11 +59,14 @@ export async function runAll(contenders: readonly Contender[], options: RunOptio
   } finally {
     await lab.close()
   }
+  const after = readCpuTime()
   return {
     format: RUN_FORMAT,
     taken,
     commit: options.commit,
     machine: describeMachine(),
+    congestion: readCongestionControl(),
+    stolen: (after.stolen - before.stolen) / (after.all - before.all),
     rounds,
     durations: { ...durations },
     base: contenders[0]?.name ?? '',

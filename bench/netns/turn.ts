@@ -1,5 +1,5 @@
 /**
- * One contender's turn in a round: brought up, warmed, measured, taken down. Nothing of any other
+ * One contender's turn in a round: brought up, measured, taken down. Nothing of any other
  * contender runs meanwhile.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -8,10 +8,11 @@ import { bytesSent, setPodMtu, setUnderlayOffloads } from './bed.js'
 import { type Bed, type Contender, type Running, stopAll, until } from './contender.js'
 import * as measure from './measure.js'
 import type { Way } from './measure.js'
-import type { Part } from './measurements.js'
 
 /** How long everything takes. */
 export interface Durations {
+  /** Uncounted traffic of the same kind before each figure of throughput or round trips; a whole number. */
+  readonly warmUpSeconds: number
   /** TCP runs; a whole number, as iperf3 wants it. */
   readonly tcpSeconds: number
   readonly packetSeconds: number
@@ -20,12 +21,14 @@ export interface Durations {
 }
 
 export const FULL: Durations = {
+  warmUpSeconds: 1,
   tcpSeconds: 2,
   packetSeconds: 1.5,
   exchangeSeconds: 1.5,
   pings: 1500,
 }
 export const QUICK: Durations = {
+  warmUpSeconds: 1,
   tcpSeconds: 1,
   packetSeconds: 0.4,
   exchangeSeconds: 0.4,
@@ -35,8 +38,6 @@ export const QUICK: Durations = {
 /** Takes one figure, under its key of MEASUREMENTS. */
 export type Note = (key: string, value: number) => void
 
-const TCP_PARTS: readonly Part[] = ['one-flow', 'back', 'four-flows', 'pods', 'plain-link']
-const WARM_UP_SECONDS = 1
 /** From the last traffic until memory is looked at. */
 const REST_MS = 3000
 /** Share of the payload that must have passed the contender's own device. */
@@ -58,8 +59,9 @@ export async function takeTurn(
   try {
     // Started anew: a daemon finds out at its start what the link can do.
     await withContender(bed, contender, async (running) => {
-      const { gbitPerSecond } = await measure.tcp(hostWay(bed, running), durations.tcpSeconds, 1)
-      note('tcp1-plain', gbitPerSecond)
+      const way = hostWay(bed, running)
+      await measure.tcp(way, durations.warmUpSeconds, 1)
+      note('tcp1-plain', (await measure.tcp(way, durations.tcpSeconds, 1)).gbitPerSecond)
     })
   } finally {
     await setUnderlayOffloads(bed, true)
@@ -82,9 +84,6 @@ async function withContender(
   await setPodMtu(bed, contender.mtu)
   const running = await bringUp(bed, contender)
   try {
-    if (contender.parts.some((part) => TCP_PARTS.includes(part))) {
-      await measure.tcp(hostWay(bed, running), WARM_UP_SECONDS, 1)
-    }
     await work(running)
     assertAlive(running.daemons)
   } catch (fault) {
@@ -131,11 +130,25 @@ async function measureParts(
   bed: Bed,
   { name, device, parts }: Contender,
   running: Running,
-  { tcpSeconds, packetSeconds, exchangeSeconds, pings }: Durations,
+  { warmUpSeconds, tcpSeconds, packetSeconds, exchangeSeconds, pings }: Durations,
   note: Note,
 ): Promise<void> {
   const way = hostWay(bed, running)
+  /** What a daemon does in the long run counts, not how it gets there: the first run is not counted. */
+  const steadily = async <T>(seconds: number, run: (seconds: number) => Promise<T>): Promise<T> => {
+    await run(warmUpSeconds)
+    return run(seconds)
+  }
+  const tcp = async (key: string, way: Way, flows: number, isReverse = false): Promise<void> => {
+    const run = (seconds: number) => measure.tcp(way, seconds, flows, isReverse)
+    note(key, (await steadily(tcpSeconds, run)).gbitPerSecond)
+  }
+  const packets = async (key: string, isGso: boolean): Promise<void> => {
+    const run = (seconds: number) => measure.smallPackets(way, seconds, isGso)
+    note(key, (await steadily(packetSeconds, run)) / 1000)
+  }
   if (parts.includes('one-flow')) {
+    await measure.tcp(way, warmUpSeconds, 1)
     const before = await bytesSent(bed.hosts[0], device)
     const one = await measure.tcp(way, tcpSeconds, 1)
     const carried = (await bytesSent(bed.hosts[0], device)) - before
@@ -147,21 +160,15 @@ async function measureParts(
     note('tcp1', one.gbitPerSecond)
     note('cpu1', one.cpuSecondsPerGb)
   }
-  if (parts.includes('back')) {
-    note('tcp1-back', (await measure.tcp(way, tcpSeconds, 1, true)).gbitPerSecond)
-  }
-  if (parts.includes('four-flows')) {
-    note('tcp4', (await measure.tcp(way, tcpSeconds, 4)).gbitPerSecond)
-  }
-  if (parts.includes('pods')) {
-    note('tcp-pods', (await measure.tcp(podWay(bed), tcpSeconds, 1)).gbitPerSecond)
-  }
+  if (parts.includes('back')) await tcp('tcp1-back', way, 1, true)
+  if (parts.includes('four-flows')) await tcp('tcp4', way, 4)
+  if (parts.includes('pods')) await tcp('tcp-pods', podWay(bed), 1)
   if (parts.includes('packets')) {
-    note('pps64', (await measure.smallPackets(way, packetSeconds, false)) / 1000)
-    note('pps64-gso', (await measure.smallPackets(way, packetSeconds, true)) / 1000)
+    await packets('pps64', false)
+    await packets('pps64-gso', true)
   }
   if (parts.includes('round-trips')) {
-    const trips = await measure.exchange(way, exchangeSeconds)
+    const trips = await steadily(exchangeSeconds, (seconds) => measure.exchange(way, seconds))
     note('rtt-p50', trips.p50)
     note('rtt-p99', trips.p99)
     note('rtt-p999', trips.p999)

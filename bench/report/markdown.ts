@@ -68,11 +68,16 @@ export function replaceReport(document: string, report: string): string {
   return `${document.slice(0, begin)}${BEGIN}\n\n${report.trim()}\n\n${document.slice(end)}`
 }
 
-function describeRun({ taken, commit, rounds, machine }: Run): string[] {
+function describeRun({ taken, commit, rounds, machine, congestion, stolen }: Run): string[] {
   const { cpu, cores, memoryGb, arch, kernel, node } = machine
+  const by = congestion === undefined ? '' : ` TCP congestion control: ${congestion}.`
+  const less =
+    stolen === undefined
+      ? ''
+      : ` The hypervisor gave ${(stolen * 100).toFixed(1)} % of the cores' time to others.`
   return [
     `Taken ${taken.slice(0, 10)}${commit === null ? '' : ` at commit ${commit}`}, ${plural(rounds, 'round')}.`,
-    `Machine: ${String(cores)} × ${cpu}, ${String(memoryGb)} GB, ${arch}; Linux ${kernel}; Node ${node}.`,
+    `Machine: ${String(cores)} × ${cpu}, ${String(memoryGb)} GB, ${arch}; Linux ${kernel}; Node ${node}.${by}${less}`,
     '',
   ]
 }

@@ -6,6 +6,7 @@ import { HEDDLE_VARIANTS, createHeddle } from './heddle.js'
 import { bareLink, kernelVxlan } from './kernel.js'
 import { nebula } from './nebula.js'
 import { socat } from './socat.js'
+import { twin } from './twin.js'
 import { wireguardGo } from './wireguard.js'
 
 /** @param flags  each element is a command line that Heddle shall be measured with as well */
@@ -14,5 +15,5 @@ export function createContenders(flags: readonly string[]): Contender[] {
     createHeddle({ name: `heddle ${line}`, flags: line.split(' ').filter(Boolean) }),
   )
   const own = [...HEDDLE_VARIANTS.map(createHeddle), ...more]
-  return [...own, socat, kernelVxlan, wireguardGo, nebula, bareLink]
+  return [...own, twin, socat, kernelVxlan, wireguardGo, nebula, bareLink]
 }
