@@ -61,6 +61,18 @@ t.test(
   },
 )
 
+t.test('the rest that follows a long collection does not keep that part mapped', async (t) => {
+  const stop = new AbortController()
+  const burst = { objects: fill(400_000) }
+  const before = { heap: heap(), file: resident('File') }
+  burst.objects = []
+  const done = compact(stop.signal, { slack: 4 * MB, periodMs: 20, rest: 1e6 })
+  t.ok(await until(() => resident('File') < before.file - 5 * MB))
+  t.ok(heap() < before.heap, 'it has collected')
+  stop.abort()
+  await done
+})
+
 t.test('told to stop before or while it waits', async (t) => {
   await compact(AbortSignal.abort())
   const stop = new AbortController()

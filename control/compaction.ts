@@ -21,10 +21,9 @@ export interface CompactionOptions {
   readonly slack?: number
   /** Time between two looks, ms, default 2000. */
   readonly periodMs?: number
+  /** The time between two collections is at least so many times what the first of them took, default 50. */
+  readonly rest?: number
 }
-
-/** The time between two looks is at least so many times what the last collection took. */
-const REST = 50
 
 /** How long a collection may take, ms. */
 const LIMIT_MS = 10_000
@@ -35,33 +34,34 @@ export const STEADY_YOUNG_OPTION = '--semi-space-growth-factor=1'
 /** Looks and collects until the signal fires; never throws. */
 export async function compact(
   signal: AbortSignal,
-  { slack = 2 << 20, periodMs = 2000 }: CompactionOptions = {},
+  { slack = 2 << 20, periodMs = 2000, rest = 50 }: CompactionOptions = {},
 ): Promise<void> {
   let floor = 0
   let residentFloor = 0
   let isStarting = true
-  let pauseMs = periodMs
+  let nextCollection = 0
   try {
-    await sleep(pauseMs, signal)
+    await sleep(periodMs, signal)
     // Only now: a start goes faster with much room.
     setFlagsFromString(STEADY_YOUNG_OPTION)
     for (;;) {
       const isMuchGarbage = heapSize() - floor >= slack
-      if (isMuchGarbage) {
-        const start = performance.now()
+      const start = performance.now()
+      const mayCollect = start >= nextCollection
+      if (isMuchGarbage && mayCollect) {
         await settle(collect(), signal, LIMIT_MS, () => new Error('no answer'))
         floor = heapSize()
-        pauseMs = Math.max(periodMs, REST * (performance.now() - start))
-      }
-      if (isStarting && !isMuchGarbage) {
+        const end = performance.now()
+        nextCollection = end + rest * (end - start)
+      } else if (isStarting && !isMuchGarbage) {
         unmapProgram()
         isStarting = false
       }
-      if (isMuchGarbage || process.memoryUsage.rss() - residentFloor >= slack) {
+      if (mayCollect && (isMuchGarbage || process.memoryUsage.rss() - residentFloor >= slack)) {
         releaseFreeMemory()
         residentFloor = process.memoryUsage.rss()
       }
-      await sleep(pauseMs, signal)
+      await sleep(periodMs, signal)
     }
   } catch {
     // Told to stop, or this Node was built without its inspector: then V8 does as it likes.
