@@ -95,3 +95,34 @@ export function untilDevice(side: Side, device: string): Promise<void> {
     return code === 0
   })
 }
+
+/**
+ * Brings up contenders that are a program on each side between a TUN device and UDP: starts it, waits for the
+ * device and leads the other side's subnet into it.
+ * @param deviceOf  name of a side's device
+ * @param start     starts a side's program, which makes the device
+ */
+export async function startTunnels(
+  bed: Bed,
+  mtu: number,
+  deviceOf: (i: number) => string,
+  start: (side: Side, other: Side, i: number) => Promise<ManagedProcess>,
+): Promise<Running> {
+  const daemons: ManagedProcess[] = []
+  for (const [i, side] of bed.hosts.entries()) {
+    const other = otherSide(bed, i)
+    const device = deviceOf(i)
+    daemons.push(await start(side, other, i))
+    await untilDevice(side, device)
+    await side.place.ip(
+      `link set ${device} mtu ${String(mtu)} up`,
+      `address add ${side.base}/32 dev ${device}`,
+      `route add ${other.subnet} dev ${device}`,
+    )
+  }
+  return {
+    addresses: [bed.hosts[0].base, bed.hosts[1].base],
+    daemons,
+    stop: () => stopAll(daemons),
+  }
+}

@@ -1,8 +1,8 @@
 /**
  * socat between a TUN and UDP: one read and one send per packet, the way flannel's own proxy works.
  */
-import { type ManagedProcess, must } from '../../../control/lab/process.js'
-import { type Contender, UNDERLAY_MTU, otherSide, stopAll, untilDevice } from '../contender.js'
+import { must } from '../../../control/lab/process.js'
+import { type Contender, startTunnels, UNDERLAY_MTU } from '../contender.js'
 import { PARTS, SOCAT } from '../measurements.js'
 
 /** Outer IPv4 20, UDP 8. */
@@ -19,30 +19,20 @@ export const socat: Contender = {
   parts: PARTS,
   version: async () =>
     /socat version (\S+)/.exec(await must('socat', ['-V']))?.[1] ?? 'version unknown',
-  async start(bed) {
-    const daemons: ManagedProcess[] = []
-    for (const [i, side] of bed.hosts.entries()) {
-      const other = otherSide(bed, i)
-      const to = `UDP4-DATAGRAM:${other.underlay}:${String(PORT)}`
-      daemons.push(
-        await side.place.spawn('socat', [
+  start(bed) {
+    return startTunnels(
+      bed,
+      this.mtu,
+      () => DEVICE,
+      (side, other) => {
+        const to = `UDP4-DATAGRAM:${other.underlay}:${String(PORT)}`
+        return side.place.spawn('socat', [
           '-b',
           '65535',
           `TUN,tun-name=${DEVICE},iff-no-pi,iff-up`,
           `${to},bind=${side.underlay}:${String(PORT)}`,
-        ]),
-      )
-      await untilDevice(side, DEVICE)
-      await side.place.ip(
-        `link set ${DEVICE} mtu ${String(this.mtu)} up`,
-        `address add ${side.base}/32 dev ${DEVICE}`,
-        `route add ${other.subnet} dev ${DEVICE}`,
-      )
-    }
-    return {
-      addresses: [bed.hosts[0].base, bed.hosts[1].base],
-      daemons,
-      stop: () => stopAll(daemons),
-    }
+        ])
+      },
+    )
   },
 }

@@ -3,8 +3,8 @@
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { type ManagedProcess, must } from '../../../control/lab/process.js'
-import { type Contender, UNDERLAY_MTU, otherSide, stopAll, untilDevice } from '../contender.js'
+import { must } from '../../../control/lab/process.js'
+import { type Contender, startTunnels, UNDERLAY_MTU, untilDevice } from '../contender.js'
 import { PARTS } from '../measurements.js'
 
 /** Outer IPv4 20, UDP 8, WireGuard header 16, authentication tag 16. */
@@ -33,15 +33,11 @@ export const wireguardGo: Contender = {
     /v([\d.]+)/.exec(await must('wireguard-go', ['--version']))?.[1] ?? 'version unknown',
   async start(bed) {
     const keys = await Promise.all(bed.hosts.map(({ place }) => createKey(place.dir)))
-    const daemons: ManagedProcess[] = []
-    for (const [i, side] of bed.hosts.entries()) {
-      const other = otherSide(bed, i)
+    return startTunnels(bed, this.mtu, device, async (side, other, i) => {
       const name = device(i)
-      daemons.push(
-        await side.place.spawn('wireguard-go', ['--foreground', name], {
-          env: { LOG_LEVEL: 'error' },
-        }),
-      )
+      const daemon = await side.place.spawn('wireguard-go', ['--foreground', name], {
+        env: { LOG_LEVEL: 'error' },
+      })
       await untilDevice(side, name)
       const peer = ['peer', keys[1 - i]?.publicKey ?? '', 'allowed-ips', other.subnet]
       await must('ip', [
@@ -49,16 +45,7 @@ export const wireguardGo: Contender = {
         ...['listen-port', PORT, 'private-key', keys[i]?.file ?? ''],
         ...[...peer, 'endpoint', `${other.underlay}:${PORT}`],
       ])
-      await side.place.ip(
-        `link set ${name} mtu ${String(this.mtu)} up`,
-        `address add ${side.base}/32 dev ${name}`,
-        `route add ${other.subnet} dev ${name}`,
-      )
-    }
-    return {
-      addresses: [bed.hosts[0].base, bed.hosts[1].base],
-      daemons,
-      stop: () => stopAll(daemons),
-    }
+      return daemon
+    })
   },
 }
