@@ -17,7 +17,7 @@ import { FULL, QUICK } from './turn.js'
 
 const USAGE = `usage: npm run bench -- [options]
 
-  --quick        one short round of the main figures, under a minute; leaves docs/ alone
+  --quick        one short round of the main figures, a minute and a half; leaves docs/ alone
   --rounds N     rounds, default 3, with --quick 1
   --only NAMES   contenders, separated by semicolons; leaves docs/ alone
   --flags LINE   measure Heddle with these flags as well; may be repeated; leaves docs/ alone

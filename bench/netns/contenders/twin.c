@@ -7,7 +7,7 @@
  * super-packets from the TUN, runs of equal datagrams (UDP_SEGMENT), trains (UDP_GRO), joined TCP and UDP
  * towards the TUN, and it looks for packets for 50 microseconds before it sleeps. It has no table, no
  * checks but the transport checksum, no TTL, no ICMP, no counters, no order kept where the kernel refuses
- * something, and knows IPv4 without options only. So it is a bound and not an alternative.
+ * something, and knows IPv4 without options only. So it is a yardstick and no alternative.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
