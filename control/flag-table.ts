@@ -192,6 +192,12 @@ export const FLAGS: readonly Flag[] = [
   ),
   own('tun-gro', 'bool', true, 'join packets that arrive into super-packets for the TUN device'),
   own(
+    'tun-ring',
+    'bool',
+    true,
+    'read many packets of the TUN device in one system call (io_uring) where the kernel can',
+  ),
+  own(
     'udp-segment',
     'bool',
     true,

@@ -181,6 +181,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
       'tun-offload': bool('tun-offload'),
       'tun-uso': bool('tun-uso'),
       'tun-gro': bool('tun-gro'),
+      'tun-ring': bool('tun-ring'),
       'udp-segment': bool('udp-segment'),
       'udp-gro': bool('udp-gro'),
       maxRun: int('udp-segment-max', 1, MAX_RUN),

@@ -41,6 +41,7 @@ export const GAUGES = [
   ['tso_packets', 'packets that they were cut into'],
   ['uso_cut', 'UDP super-packets from the TUN device that were cut'],
   ['uso_packets', 'packets that they were cut into'],
+  ['ring_packets', 'packets read from the TUN device many at a time (io_uring)'],
   ['joins_written', 'super-packets written to the TUN device'],
   ['joined_packets', 'packets in them'],
   ['joins_resent', 'super-packets that were refused and written again packet by packet'],
@@ -71,6 +72,7 @@ export const TSO_CUT = indexOf('tso_cut')
 export const TSO_PACKETS = indexOf('tso_packets')
 export const USO_CUT = indexOf('uso_cut')
 export const USO_PACKETS = indexOf('uso_packets')
+export const RING_PACKETS = indexOf('ring_packets')
 export const JOINS_WRITTEN = indexOf('joins_written')
 export const JOINED_PACKETS = indexOf('joined_packets')
 export const JOINS_RESENT = indexOf('joins_resent')

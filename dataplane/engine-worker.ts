@@ -7,7 +7,7 @@
  * A device that fails ends the thread with an error, which the main thread reports.
  */
 import { parentPort, workerData } from 'node:worker_threads'
-import { Counters, WAITS } from './counters.js'
+import { Counters, RING_PACKETS, WAITS } from './counters.js'
 import { createEncap } from './encap/choice.js'
 import { createEngineArena, Engine } from './engine.js'
 import { attachFibReader } from './fib/lpm.js'
@@ -15,9 +15,10 @@ import { createHopTable } from './fib/nexthop.js'
 import { widenInlining } from './inlining.js'
 import { IpipPort } from './io/ipip-port.js'
 import { RawPort } from './io/raw-port.js'
-import { TunDevice } from './io/tun-device.js'
+import { TunDevice, type RingUse } from './io/tun-device.js'
 import { UdpPort } from './io/udp-port.js'
-import { native } from './native/native.js'
+import { isNativeError, native } from './native/native.js'
+import type { OffloadName } from './offload/offload.js'
 import { STOP, type EngineNews, type EngineSetup } from './engine-setup.js'
 
 const MAX_WAIT_MS = 1000
@@ -38,7 +39,7 @@ const arena = createEngineArena(setup.mtu, encap, setup.offload)
 
 const engine = new Engine({
   arena,
-  inside: new TunDevice(setup.tun, arena),
+  inside: new TunDevice(setup.tun, arena, openRing()),
   outside:
     setup.encap.kind === 'ipip'
       ? new IpipPort(setup.socket, arena)
@@ -61,13 +62,35 @@ const engine = new Engine({
   ...(setup.encap.kind === 'vxlan' ? { vtep: { ...setup.encap, port: setup.socket.port } } : {}),
   sockets: setup.socket.sendFds?.length ?? 1,
   ingressCheck: { ...setup.ingressCheck, hosts: attachFibReader(setup.hosts, setup.reader) },
-  onGivenUp: (offload, errno) => {
-    tell({ kind: 'given-up', offload, errno })
-  },
+  onGivenUp: giveUp,
   onRefused: (refusal) => {
     tell({ kind: 'refused', refusal })
   },
 })
+
+/** A ring of this thread's own, if rings are used. */
+function openRing(): RingUse | null {
+  if (!setup.offload.hasRing) return null
+  try {
+    return {
+      ring: native.openRing(),
+      onRead: (packets) => {
+        counters.gauge(RING_PACKETS, packets)
+      },
+      onRefused: (errno) => {
+        giveUp('tun-ring', errno)
+      },
+    }
+  } catch (error) {
+    if (!isNativeError(error)) throw error
+    giveUp('tun-ring', -error.errno)
+    return null
+  }
+}
+
+function giveUp(offload: OffloadName, errno: number): void {
+  tell({ kind: 'given-up', offload, errno })
+}
 
 function tell(news: EngineNews): void {
   parentPort?.postMessage(news)

@@ -65,13 +65,14 @@ function createOuter(fromB: boolean): Uint8Array {
   return new Uint8Array(view.buffer)
 }
 
-/** Everything that a new kernel can do. */
+/** Everything that a new kernel can do for devices in memory. */
 export const ALL_OFFLOADS: OffloadOptions = {
   hasVnet: true,
   maxRun: 128,
   canJoinTcp: true,
   canJoinUdp: true,
   hasTrains: true,
+  hasRing: false,
 }
 
 /** Bytes of the arena behind everything that the engine was given. */

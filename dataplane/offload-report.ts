@@ -12,6 +12,7 @@ const COUNTED: Readonly<Record<OffloadName, readonly GaugeName[]>> = {
   'tun-offload': ['tso_cut', 'tso_packets'],
   'tun-uso': ['uso_cut', 'uso_packets'],
   'tun-gro': ['joins_written', 'joined_packets', 'joins_resent'],
+  'tun-ring': ['ring_packets'],
   'udp-segment': ['runs_sent', 'run_packets', 'runs_resent', 'runs_avoided'],
   'udp-gro': ['trains_received', 'train_datagrams'],
 }

@@ -25,6 +25,7 @@ const ALL: OffloadOptions = {
   canJoinTcp: true,
   canJoinUdp: true,
   hasTrains: true,
+  hasRing: false,
 }
 /** Different packets of a load, where what they are decides how much of the table is in the caches. */
 const MANY = 8192

@@ -3,6 +3,7 @@
  * programmed as flannel programs them: IPv4 in IPv4 and IPv6 in IPv6, both ways (F49).
  */
 import t from 'tap'
+import { OFFLOADS } from '../../dataplane/index.js'
 import type { Host, Pod } from '../lab/host.js'
 import { must } from '../lab/process.js'
 import { exchange } from './exchange.js'
@@ -11,7 +12,6 @@ import { assertAccounted, createOverlay, PREFIX, skip, until, type Overlay } fro
 t.setTimeout(120_000)
 
 const BYTES = 30e6
-const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro']
 const ALL_OFF = OFFLOADS.map((name) => `--${name}=false`)
 const MTU = 1430
 /** What the kernel's host owns. */

@@ -25,6 +25,7 @@ const USED: Readonly<Record<OffloadName, readonly string[]>> = {
   'tun-offload': ['tso_cut', 'tso_packets'],
   'tun-uso': ['uso_cut', 'uso_packets'],
   'tun-gro': ['joins_written', 'joined_packets'],
+  'tun-ring': ['ring_packets'],
   'udp-segment': ['runs_sent', 'run_packets'],
   'udp-gro': ['trains_received', 'train_datagrams'],
 }

@@ -4,6 +4,7 @@
  * with offloads and without, masqueraded and not.
  */
 import t from 'tap'
+import { OFFLOADS } from '../../dataplane/index.js'
 import type { Host } from '../lab/host.js'
 import { must } from '../lab/process.js'
 import { tcpTransfer } from '../lab/transfers.js'
@@ -13,7 +14,6 @@ t.setTimeout(180_000)
 
 const SERVICE = '10.96.0.10'
 const BYTES = 10e6
-const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro']
 const ALL_OFF = OFFLOADS.map((name) => `--${name}=false`)
 
 /** Whatever goes to the service, or from outside to this host, goes to a pod. */

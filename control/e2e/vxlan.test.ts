@@ -3,6 +3,7 @@
  * programmed as flannel programs it. What arrives is what was sent, both ways.
  */
 import t from 'tap'
+import { OFFLOADS } from '../../dataplane/index.js'
 import { must } from '../lab/process.js'
 import { udpTransfer } from '../lab/transfers.js'
 import { exchange } from './exchange.js'
@@ -13,7 +14,6 @@ t.setTimeout(180_000)
 
 const MB = 1e6
 const MTU = 1450
-const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro']
 const ALL_OFF = OFFLOADS.map((name) => `--${name}=false`)
 
 t.test('two daemons', { skip }, async (t) => {

@@ -62,6 +62,7 @@ t.test('a new kernel has everything', { skip }, async (t) => {
     'tun-offload': 'on: TCP super-packets',
     'tun-uso': 'on: UDP super-packets',
     'tun-gro': 'on: joins TCP and UDP',
+    'tun-ring': 'on: many packets a read',
     'udp-segment': `on: up to ${runs} packets a send`,
     'udp-gro': 'on: trains of datagrams',
   })
@@ -71,6 +72,7 @@ t.test('a new kernel has everything', { skip }, async (t) => {
     canJoinUdp: true,
     maxRun: runs,
     hasTrains: true,
+    hasRing: true,
   })
   t.same(Object.keys(whole.states), OFFLOADS)
 })
@@ -137,6 +139,7 @@ const wishes: readonly Wished[] = [
     states: { 'tun-gro': OFF },
     options: { canJoinTcp: false, canJoinUdp: false },
   },
+  { wish: { 'tun-ring': false }, states: { 'tun-ring': OFF }, options: { hasRing: false } },
   { wish: { 'udp-segment': false }, states: { 'udp-segment': OFF }, options: { maxRun: 1 } },
   { wish: { 'udp-gro': false }, states: { 'udp-gro': OFF }, options: { hasTrains: false } },
   {
@@ -247,6 +250,16 @@ const kernels: readonly Old[] = [
       'udp-gro': 'untested: trains of datagrams; there is no train to send',
     },
     options: { maxRun: 1 },
+  },
+  {
+    name: 'without io_uring, or a process that may not use it',
+    answers: {
+      openRing: () => {
+        throw createFault('EPERM', 1, 'io_uring_setup')
+      },
+    },
+    states: { 'tun-ring': 'unavailable: EPERM (io_uring_setup)' },
+    options: { hasRing: false },
   },
   {
     name: 'without UDP_GRO (before 5.0)',

@@ -6,6 +6,7 @@
  *     tun-offload   virtio-net headers and TUNSETOFFLOAD: TCP super-packets from the TUN
  *     tun-uso       UDP super-packets from and to the TUN (Linux 6.2); needs tun-offload
  *     tun-gro       packets that arrived are joined into super-packets; needs tun-offload
+ *     tun-ring      one system call reads many packets of the TUN (io_uring, Linux 5.11 for a TUN)
  *     udp-segment   one send carries many packets (UDP_SEGMENT, Linux 4.18)
  *     udp-gro       trains of datagrams arrive merged (UDP_GRO, Linux 5.0)
  */
@@ -31,6 +32,7 @@ export const ALL_OFFLOADS: OffloadWish = {
   'tun-offload': true,
   'tun-uso': true,
   'tun-gro': true,
+  'tun-ring': true,
   'udp-segment': true,
   'udp-gro': true,
   maxRun: MAX_RUN,
@@ -52,7 +54,8 @@ export interface OffloadState {
 }
 
 /** The system calls behind all of it; other ones stand in for kernels that we do not have. */
-export type OffloadKernel = SocketKernel & Pick<Native, 'openTun' | 'setTunOffload' | 'write'>
+export type OffloadKernel = SocketKernel &
+  Pick<Native, 'openTun' | 'setTunOffload' | 'write' | 'openRing' | 'closeRing'>
 
 export class Offloads {
   private readonly wish: OffloadWish
@@ -61,7 +64,7 @@ export class Offloads {
   private found: OffloadOptions = NO_OFFLOAD
 
   /**
-   * Makes the self-tests of the sockets, which take a few milliseconds.
+   * Makes the self-tests of the sockets and of rings, which take a few milliseconds.
    * @param isRaw  whether the sockets are raw ones, which know no runs and no trains
    */
   constructor(wish: OffloadWish, kernel: OffloadKernel = native, isRaw = false) {
@@ -70,6 +73,7 @@ export class Offloads {
     for (const name of OFFLOADS) this.set(name, 'off', '')
     if (isRaw) this.lackSockets()
     else this.testSockets()
+    this.testRing()
   }
 
   private lackSockets(): void {
@@ -97,6 +101,18 @@ export class Offloads {
     const hasRuns = wantsRuns && this.judge('udp-segment', runs, `up to ${longest} packets a send`)
     const hasTrains = wantsTrains && this.judge('udp-gro', trains, 'trains of datagrams')
     this.found = { ...this.found, maxRun: hasRuns ? longest : NO_OFFLOAD.maxRun, hasTrains }
+  }
+
+  /** Whether this process may have rings; what a ring can do with a TUN shows when an engine uses it. */
+  private testRing(): void {
+    if (!this.wish['tun-ring']) return
+    try {
+      this.kernel.closeRing(this.kernel.openRing())
+      this.set('tun-ring', 'on', 'many packets a read')
+      this.found = { ...this.found, hasRing: true }
+    } catch (error) {
+      this.set('tun-ring', 'unavailable', describeFault(error))
+    }
   }
 
   /** Makes a socket receive trains, if they are used. Call it for every socket. */

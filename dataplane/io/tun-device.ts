@@ -8,7 +8,7 @@
  * With `vnetHdr`, every packet is preceded by a virtio-net header: reading puts it into the last
  * `VNET_HDR_LEN` bytes before the packet, and the first pieces of every entry written must be one.
  */
-import { native } from '../native/native.js'
+import { native, type Ring } from '../native/native.js'
 import type { Arena } from '../packet/arena.js'
 import type { Batch } from '../packet/batch.js'
 import type { Entries } from '../packet/entries.js'
@@ -43,33 +43,59 @@ export function openTun(options: TunOptions): TunDescriptor {
   return { fd, name, vnetHdr }
 }
 
+/** Reading many packets in one system call (the offload `tun-ring`), and who hears of it. */
+export interface RingUse {
+  /** Opened by the thread that reads; the device closes it. */
+  readonly ring: Ring
+  /** Told after each read through the ring. @param packets  that it brought in so */
+  readonly onRead: (packets: number) => void
+  /** Told once, when the kernel refuses the ring. The device goes on without. */
+  readonly onRefused: (errno: number) => void
+}
+
+const { READ_ALONE } = native.layout
+
 export class TunDevice implements InsideDevice {
   readonly fd: number
   readonly name: string
   private readonly before: number
   private readonly arena: Arena
+  private use: RingUse | null
 
   /**
    * @param descriptor  what {@link openTun} returned, on this thread or another
    * @param arena       where the packets of all batches and entries lie
+   * @param use         default none: every packet is a system call
    */
-  constructor(descriptor: TunDescriptor, arena: Arena) {
+  constructor(descriptor: TunDescriptor, arena: Arena, use: RingUse | null = null) {
     this.fd = descriptor.fd
     this.name = descriptor.name
     this.before = descriptor.vnetHdr ? VNET_HDR_LEN : 0
     this.arena = arena
+    this.use = use
   }
 
   read(batch: Batch): number {
-    batch.count = native.tunRead(
+    const rows = native.tunRead(
       this.fd,
       batch.arena.bytes,
       batch.columns,
       batch.capacity,
       batch.room,
       this.before,
+      this.use?.ring,
     )
+    batch.count = rows >= 0 ? rows : this.loseRing(rows)
+    if (this.use !== null && batch.count > READ_ALONE) this.use.onRead(batch.count - READ_ALONE)
     return batch.count
+  }
+
+  /** @returns rows that were filled all the same */
+  private loseRing(answer: number): number {
+    const use = this.use
+    this.use = null
+    if (use !== null) use.onRefused(native.closeRing(use.ring))
+    return -1 - answer
   }
 
   write(entries: Entries, first = 0): number {
@@ -85,8 +111,10 @@ export class TunDevice implements InsideDevice {
     native.setTunOffload(this.fd, mask)
   }
 
-  /** Closes the queue. Call it once, when no thread uses the descriptor any more. */
+  /** Closes the queue and its ring. Call it once, when no thread uses the descriptor any more. */
   close(): void {
+    if (this.use !== null) native.closeRing(this.use.ring)
+    this.use = null
     native.close(this.fd)
   }
 }

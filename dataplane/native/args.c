@@ -41,7 +41,7 @@ bool begin(struct call *call, napi_env env, napi_callback_info info, const char 
   return napi_get_cb_info(env, info, &count, call->argument, NULL, NULL) == napi_ok;
 }
 
-static bool refuse_type(struct call *call, const char *what, const char *wanted) {
+bool refuse_type(struct call *call, const char *what, const char *wanted) {
   char text[160];
   snprintf(text, sizeof text, "%s: %s must be %s", call->name, what, wanted);
   napi_throw_type_error(call->env, "ERR_INVALID_ARG_TYPE", text);

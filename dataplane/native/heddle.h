@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 /* Columns of a batch: value = columns[COLUMN * capacity + row]. Twin: packet/batch.ts. */
 enum column {
@@ -44,6 +45,9 @@ enum { NAME_LENGTH_AT = 28, NAME_SIZE = 32, NO_NAME = -1 };
 
 /* sizeof(struct virtio_net_hdr), the header of a TUN with IFF_VNET_HDR; twin: packet/layout.ts. */
 enum { VNET_HDR_LEN = 10 };
+
+/* Reads of a TUN that are made one by one before a ring takes over: it is not worth it for less. */
+enum { READ_ALONE = 2 };
 
 /* Bytes of a BPF instruction (struct bpf_insn). */
 enum { BPF_INSTRUCTION = 8 };
@@ -79,6 +83,8 @@ bool is_absent(struct call *call, int index);
 
 /* Throws a RangeError `<call>: <what>`, with `number` in the place of %d when there is one. */
 napi_value refuse(struct call *call, const char *what, int number);
+/* Throws a TypeError `<call>: <what> must be <wanted>`; returns false. */
+bool refuse_type(struct call *call, const char *what, const char *wanted);
 /* Throws an Error with errno (negative), code and syscall. */
 napi_value fail(struct call *call, int error, const char *syscall);
 
@@ -88,6 +94,18 @@ bool set_text(struct call *call, napi_value object, const char *key, const char 
 
 /* The current value of a word that another thread may be writing. */
 static inline int32_t word(const int32_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+
+/* ring.c */
+enum { RING_CHUNK = 32 };
+struct ring;
+/* Takes a ring that is open; NULL when the argument was left out. */
+bool take_ring(struct call *call, int index, struct ring **out);
+/*
+ * Reads into `count` rooms, at most RING_CHUNK, one packet each, in one system call and without waiting.
+ * A result is the packet's length, 0 where there was none, or -1 where the read failed.
+ * Returns whether the ring works: false when the kernel refused it, which it will again.
+ */
+bool ring_read(struct ring *ring, int fd, const struct iovec *rooms, int count, ssize_t *results);
 
 #define FUNCTION(name) napi_value name(napi_env env, napi_callback_info info)
 
@@ -112,6 +130,8 @@ FUNCTION(close_fd);
 FUNCTION(wait_ready);
 FUNCTION(tun_read); /* receive.c */
 FUNCTION(receive);
+FUNCTION(open_ring); /* ring.c */
+FUNCTION(close_ring);
 FUNCTION(send_entries); /* send.c */
 FUNCTION(write_entries);
 FUNCTION(checksum); /* checksum.c */

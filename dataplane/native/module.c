@@ -49,6 +49,7 @@ static const struct constant layout[] = {
     {"NAME_SIZE", NAME_SIZE},
     {"NAME_LENGTH_AT", NAME_LENGTH_AT},
     {"VNET_HDR_LEN", VNET_HDR_LEN},
+    {"READ_ALONE", READ_ALONE},
     {NULL, 0},
 };
 
@@ -141,6 +142,8 @@ static const napi_property_descriptor methods[] = {
     METHOD("close", close_fd),
     METHOD("wait", wait_ready),
     METHOD("tunRead", tun_read),
+    METHOD("openRing", open_ring),
+    METHOD("closeRing", close_ring),
     METHOD("recv", receive),
     METHOD("send", send_entries),
     METHOD("write", write_entries),

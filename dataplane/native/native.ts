@@ -23,6 +23,11 @@ export interface NativeError extends Error {
   readonly syscall: string
 }
 
+/** What {@link Native.openRing} returns: an io_uring of its own, for the thread that opened it. */
+export interface Ring {
+  readonly isRing: unique symbol
+}
+
 /** IP version of a socket. */
 export type Family = 4 | 6
 
@@ -96,13 +101,32 @@ export interface Native {
   wait(fds: Int32Array, revents: Int32Array, spinUs: number, timeoutMs: number): number
 
   /**
+   * Opens a ring, with which {@link Native.tunRead} makes many reads in one system call. It is not
+   * inherited, and is closed with its thread at the latest.
+   * @throws  ENOSYS, EPERM where the kernel has no io_uring or does not let this process use it;
+   *          EOPNOTSUPP before Linux 5.4
+   * Source:  io_uring_setup(2)
+   */
+  openRing(): Ring
+  /**
+   * Closes a ring.
+   * @returns  the errno with which a read through it was refused, 0 = none was
+   * @throws   EBADF when it is closed already
+   */
+  closeRing(ring: Ring): number
+  /**
    * Reads waiting packets of a TUN into the rows of a batch, without blocking. A packet longer than
    * the room is cut by the kernel without a sign.
-   * @param columns   see packet/batch.ts; AT says where each packet goes, the others are filled
+   *
+   * With a ring, reads behind the first `layout.READ_ALONE` are made many in one system call. If the kernel
+   * refuses that, they are made one by one all the same.
+   * @param columns   see packet/batch.ts; AT says where each packet goes, the others are filled. A
+   *                  ring may exchange values of AT between rows.
    * @param capacity  rows
    * @param room      bytes from AT on that a packet may take
    * @param before    bytes before AT to read into first: the virtio-net header, or 0
-   * @returns         rows filled
+   * @param ring      none = one read a system call
+   * @returns         rows filled; −1 − rows when the ring was refused, which is to be closed then
    * @throws          EBADFD when the device was deleted
    */
   tunRead(
@@ -112,6 +136,7 @@ export interface Native {
     capacity: number,
     room: number,
     before: number,
+    ring?: Ring,
   ): number
   /**
    * Receives waiting datagrams into the rows of a batch, without blocking. A source that is an
@@ -217,7 +242,12 @@ export interface Native {
   readonly fields: Readonly<Record<string, number>>
   readonly layout: Readonly<
     Record<
-      'COLUMN_COUNT' | 'ENTRY_STRIDE' | 'NAME_SIZE' | 'NAME_LENGTH_AT' | 'VNET_HDR_LEN',
+      | 'COLUMN_COUNT'
+      | 'ENTRY_STRIDE'
+      | 'NAME_SIZE'
+      | 'NAME_LENGTH_AT'
+      | 'VNET_HDR_LEN'
+      | 'READ_ALONE',
       number
     >
   >

@@ -20,6 +20,8 @@
 
 /* A datagram mostly comes alone, or in a train with few others: preparing for 64 takes longer than one. */
 enum { FIRST_CHUNK = 4, CHUNK = 64, CONTROL_SIZE = 128 };
+/* Reads of the first chunk that a ring takes. */
+enum { FIRST_RING_CHUNK = 8 };
 
 struct rows {
   uint8_t *arena;
@@ -76,33 +78,105 @@ static void clear(const struct rows *rows, int32_t row) {
   }
 }
 
-/* tunRead(fd, arena, columns, capacity, room, before) -> rows filled */
-napi_value tun_read(napi_env env, napi_callback_info info) {
-  struct call call;
+/* Fills a row with what a read brought in; `got` bytes, those before the packet included. */
+static void take_packet(const struct rows *rows, int32_t row, ssize_t got) {
+  set(rows, row, COLUMN_LEN, got > rows->before ? (int32_t)got - rows->before : 0);
+  clear(rows, row);
+}
+
+/* Exchanges the slots of two rows. */
+static void exchange(const struct rows *rows, int32_t a, int32_t b) {
+  int32_t at = rows->columns[a];
+  rows->columns[a] = rows->columns[b];
+  rows->columns[b] = at;
+}
+
+/* A walk over the rows of a batch; it ends where a read finds nothing, or at a fault. */
+struct walk {
   struct rows rows;
   int fd;
-  if (!begin(&call, env, info, "tunRead") || !take_fd(&call, 0, &fd) ||
-      !take_int(&call, 5, "before", 0, UINT16_MAX, &rows.before) || !take_rows(&call, &rows)) {
+  int32_t row;      /* the next to be filled */
+  bool is_over;     /* nothing more waits */
+  bool has_strayed; /* the slot of the row lies outside the arena */
+  int error;        /* errno of the last read, 0 = it brought a packet */
+};
+
+/* Reads packets one by one until row `end`. */
+static void read_alone(struct walk *walk, int32_t end) {
+  const struct rows *rows = &walk->rows;
+  while (walk->row < end && !walk->is_over) {
+    uint8_t *data = slot(rows, walk->row);
+    if (data == NULL) {
+      walk->has_strayed = walk->is_over = true;
+      return;
+    }
+    ssize_t got = read(walk->fd, data, (size_t)rows->before + (size_t)rows->room);
+    walk->error = got < 0 ? errno : 0;
+    if (got > 0) {
+      take_packet(rows, walk->row++, got);
+    } else {
+      walk->is_over = true;
+    }
+  }
+}
+
+/*
+ * Reads one chunk through a ring. A packet that comes while the reads of a chunk go on may be found by a later
+ * one than the first that found none: what it was read into becomes the slot of the next row.
+ * Returns whether the ring works.
+ */
+static bool read_chunk(struct walk *walk, struct ring *ring, int32_t count) {
+  struct iovec rooms[RING_CHUNK];
+  ssize_t results[RING_CHUNK];
+  const struct rows *rows = &walk->rows;
+  for (int32_t i = 0; i < count; i++) {
+    uint8_t *data = slot(rows, walk->row + i);
+    if (data == NULL) {
+      walk->has_strayed = walk->is_over = true;
+      return true;
+    }
+    rooms[i] = (struct iovec){data, (size_t)rows->before + (size_t)rows->room};
+  }
+  int32_t first = walk->row;
+  bool works = ring_read(ring, walk->fd, rooms, count, results);
+  for (int32_t i = 0; i < count; i++) {
+    if (results[i] > 0) {
+      exchange(rows, walk->row, first + i);
+      take_packet(rows, walk->row++, results[i]);
+    }
+  }
+  walk->is_over = works && walk->row < first + count;
+  return works;
+}
+
+/* tunRead(fd, arena, columns, capacity, room, before, ring?) -> rows filled, or -1 - rows */
+napi_value tun_read(napi_env env, napi_callback_info info) {
+  struct call call;
+  struct walk walk = {.row = 0};
+  struct ring *ring;
+  if (!begin(&call, env, info, "tunRead") || !take_fd(&call, 0, &walk.fd) ||
+      !take_int(&call, 5, "before", 0, UINT16_MAX, &walk.rows.before) ||
+      !take_rows(&call, &walk.rows) || !take_ring(&call, 6, &ring)) {
     return NULL;
   }
-  int32_t row = 0;
-  for (; row < rows.capacity; row++) {
-    uint8_t *data = slot(&rows, row);
-    if (data == NULL) {
-      return refuse(&call, "the slot of row %d lies outside the arena", row);
-    }
-    ssize_t got = read(fd, data, (size_t)rows.before + (size_t)rows.room);
-    if (got <= 0) {
-      bool is_fault = got < 0 && errno != EAGAIN && errno != EINTR;
-      if (is_fault && row == 0) {
-        return fail(&call, errno, "read");
-      }
-      break; /* a fault that lasts is met again, and thrown, by the next call */
-    }
-    set(&rows, row, COLUMN_LEN, got > rows.before ? (int32_t)got - rows.before : 0);
-    clear(&rows, row);
+  int32_t capacity = walk.rows.capacity;
+  bool works = ring != NULL;
+  read_alone(&walk, works && capacity > READ_ALONE ? READ_ALONE : capacity);
+  for (int32_t chunk = FIRST_RING_CHUNK; works && !walk.is_over && walk.row < capacity; chunk *= 2) {
+    int32_t most = chunk < RING_CHUNK ? chunk : RING_CHUNK;
+    works = read_chunk(&walk, ring, capacity - walk.row < most ? capacity - walk.row : most);
   }
-  return number(&call, row);
+  read_alone(&walk, capacity); /* where the ring was refused */
+  if (walk.has_strayed) {
+    return refuse(&call, "the slot of row %d lies outside the arena", walk.row);
+  }
+  bool is_fault = walk.error != 0 && walk.error != EAGAIN && walk.error != EINTR;
+  if (is_fault && walk.row == 0) {
+    return fail(&call, walk.error, "read"); /* behind a packet, it is met again by the next call */
+  }
+  /* A device that refuses a single read as well is not the ring's fault. */
+  bool is_refused = ring != NULL && !works && !is_fault;
+  return number(&call, is_refused ? -1 - walk.row : walk.row);
 }
 
 /* Room for one chunk of datagrams. The iovecs are pointed at the slots anew for each chunk. */

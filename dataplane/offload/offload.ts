@@ -14,6 +14,8 @@ export interface OffloadOptions {
   readonly canJoinUdp: boolean
   /** The socket hands over trains of datagrams (UDP_GRO). */
   readonly hasTrains: boolean
+  /** Many packets are read from the TUN device in one system call (io_uring). */
+  readonly hasRing: boolean
 }
 
 /** Plain devices: one packet, one message. */
@@ -23,10 +25,18 @@ export const NO_OFFLOAD: OffloadOptions = {
   canJoinTcp: false,
   canJoinUdp: false,
   hasTrains: false,
+  hasRing: false,
 }
 
 /** Every offload, by the name of its flag. */
-export const OFFLOADS = ['tun-offload', 'tun-uso', 'tun-gro', 'udp-segment', 'udp-gro'] as const
+export const OFFLOADS = [
+  'tun-offload',
+  'tun-uso',
+  'tun-gro',
+  'tun-ring',
+  'udp-segment',
+  'udp-gro',
+] as const
 export type OffloadName = (typeof OFFLOADS)[number]
 
 /** Hears, once, that the kernel refused what an offload asked of it, and that it is given up. */

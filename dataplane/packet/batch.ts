@@ -11,7 +11,7 @@
 import type { Arena } from './arena.js'
 import { HEADROOM } from './layout.js'
 
-/** Byte offset of the packet in the arena. */
+/** Byte offset of the packet in the arena; a read through a ring may exchange those of two rows. */
 const AT = 0
 /** Bytes of the packet; of a datagram that did not fit its slot, the bytes that were stored. */
 const LEN = 1
@@ -63,7 +63,10 @@ export class Batch {
     }
   }
 
-  /** Empties the batch: every slot is free again. Where a packet begins in its slot never changes. */
+  /**
+   * Empties the batch: every slot is free again. A read may exchange the slots of two rows; where a packet begins
+   * in its slot never changes.
+   */
   rewind(): void {
     this.count = 0
   }
