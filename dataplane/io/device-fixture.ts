@@ -7,6 +7,7 @@ import { createArena } from '../packet/arena.js'
 import type { Arena } from '../packet/arena.js'
 import { Batch } from '../packet/batch.js'
 import { Entries } from '../packet/entries.js'
+import { describeFault } from './errno.js'
 import { UdpPort, openUdp } from './udp-port.js'
 import type { UdpOptions } from './udp-port.js'
 
@@ -32,6 +33,16 @@ export function createBench(rows = 128, slot = 2048): Bench {
     entries: new Entries(512, 8),
     names: new Uint8Array(4 * native.layout.NAME_SIZE),
     free: rows * slot,
+  }
+}
+
+/** Why this process can have no ring, as a reason for a test to be skipped; false = it can. */
+export function whyNoRing(): string | false {
+  try {
+    native.closeRing(native.openRing())
+    return false
+  } catch (error) {
+    return `no io_uring: ${describeFault(error)}`
   }
 }
 

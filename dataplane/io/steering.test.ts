@@ -10,7 +10,7 @@ import t from 'tap'
 import { createPacket, DF, HOST_A, HOST_A6, TCP, UDP, type PacketSpec } from '../flow-fixture.js'
 import { native } from '../native/native.js'
 import { assemble, constant, exit, jump } from './bpf.js'
-import { createBench, openPort } from './device-fixture.js'
+import { createBench, openPort, whyNoRing } from './device-fixture.js'
 import { encodeName, endpoint4 } from './endpoint.js'
 import { openSockets, openTunQueues, whyNoSteering } from './queues.js'
 import { sourcePort } from './steering.js'
@@ -232,6 +232,18 @@ t.test('another socket at the port', { skip }, (t) => {
   })
   for (const fd of fds) native.close(fd)
   taken.close()
+  t.end()
+})
+
+const skipRing = skip === false ? whyNoRing() : skip
+t.test('a ring just closed does not keep a program from being loaded', { skip: skipRing }, (t) => {
+  // The kernel ends a ring's work later, by a signal of its own that the verifier gives up at (EAGAIN).
+  const program = assemble([...Array.from({ length: 3000 }, () => constant('mov', 0, 1)), exit])
+  for (let i = 0; i < 500; i++) {
+    native.closeRing(native.openRing())
+    native.close(native.loadFilter(program))
+  }
+  t.pass('500 times')
   t.end()
 })
 

@@ -7,6 +7,7 @@
  */
 import fc from 'fast-check'
 import t from 'tap'
+import { whyNoRing } from '../io/device-fixture.js'
 import { encodeName, endpoint4 } from '../io/endpoint.js'
 import { BATCH_COLUMN_COUNT } from '../packet/batch.js'
 import { ENTRY_STRIDE } from '../packet/entries.js'
@@ -256,10 +257,10 @@ t.test('values of another type never reach the kernel', (t) => {
   const bytes = new Uint8Array(ARENA)
   const columns = new Int32Array(BATCH_COLUMN_COUNT)
   const list = Int32Array.of(0, 1, 0, 0, 0, 0, 0, 0)
-  const ring = native.openRing()
+  const ring = whyNoRing() === false ? native.openRing() : null
   const calls: Record<string, unknown[]> = {
-    tunRead: [receiver, bytes, columns, 1, 64, 0, ring],
-    closeRing: [ring],
+    tunRead: [receiver, bytes, columns, 1, 64, 0, ...(ring === null ? [] : [ring])],
+    ...(ring === null ? {} : { closeRing: [ring] }),
     recv: [receiver, bytes, columns, 1, 64, 0],
     send: [sender, bytes, Int32Array.of(0, 1), list, 1, names],
     write: [sender, bytes, Int32Array.of(0, 1), list, 1],
@@ -287,7 +288,7 @@ t.test('values of another type never reach the kernel', (t) => {
     close: [receiver],
   }
   /** Those whose last argument may be left out. */
-  const optional = { bind: true, tunRead: true }
+  const optional = ring === null ? { bind: true } : { bind: true, tunRead: true }
   const functions = native as unknown as Record<string, (...args: unknown[]) => unknown>
   const isArgumentError = (call: () => unknown): boolean => {
     try {

@@ -16,6 +16,9 @@
 
 _Static_assert(sizeof(struct bpf_insn) == BPF_INSTRUCTION, "an instruction has 8 bytes");
 
+/* Attempts at loading a program: the verifier gives up with EAGAIN when a signal comes, or work of a closed ring. */
+enum { ATTEMPTS = 5 };
+
 /* loadFilter(program) -> fd */
 napi_value load_filter(napi_env env, napi_callback_info info) {
   struct call call;
@@ -33,7 +36,10 @@ napi_value load_filter(napi_env env, napi_callback_info info) {
   request.insns = (uint64_t)(uintptr_t)program.data;
   request.insn_cnt = (uint32_t)(program.length / BPF_INSTRUCTION);
   request.license = (uint64_t)(uintptr_t) "Apache-2.0";
-  long fd = syscall(SYS_bpf, BPF_PROG_LOAD, &request, sizeof request);
+  long fd = -1;
+  for (int i = 0; i < ATTEMPTS && (i == 0 || (fd < 0 && errno == EAGAIN)); i++) {
+    fd = syscall(SYS_bpf, BPF_PROG_LOAD, &request, sizeof request);
+  }
   return fd < 0 ? fail(&call, errno, "bpf BPF_PROG_LOAD") : number(&call, (int32_t)fd);
 }
 

@@ -14,7 +14,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 /* Columns of a batch: value = columns[COLUMN * capacity + row]. Twin: packet/batch.ts. */
 enum column {
@@ -95,17 +94,9 @@ bool set_text(struct call *call, napi_value object, const char *key, const char 
 /* The current value of a word that another thread may be writing. */
 static inline int32_t word(const int32_t *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
 
-/* ring.c */
-enum { RING_CHUNK = 32 };
+/* ring-handle.c: takes a ring that is open; NULL when the argument was left out. */
 struct ring;
-/* Takes a ring that is open; NULL when the argument was left out. */
 bool take_ring(struct call *call, int index, struct ring **out);
-/*
- * Reads into `count` rooms, at most RING_CHUNK, one packet each, in one system call and without waiting.
- * A result is the packet's length, 0 where there was none, or -1 where the read failed.
- * Returns whether the ring works: false when the kernel refused it, which it will again.
- */
-bool ring_read(struct ring *ring, int fd, const struct iovec *rooms, int count, ssize_t *results);
 
 #define FUNCTION(name) napi_value name(napi_env env, napi_callback_info info)
 
@@ -130,7 +121,7 @@ FUNCTION(close_fd);
 FUNCTION(wait_ready);
 FUNCTION(tun_read); /* receive.c */
 FUNCTION(receive);
-FUNCTION(open_ring); /* ring.c */
+FUNCTION(open_ring); /* ring-handle.c */
 FUNCTION(close_ring);
 FUNCTION(send_entries); /* send.c */
 FUNCTION(write_entries);

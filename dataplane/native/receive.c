@@ -5,6 +5,7 @@
  * One call fills as many rows as packets wait. It never blocks.
  */
 #include "heddle.h"
+#include "ring.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -6,38 +6,20 @@
  * waits: each ends during that call, with a packet or with EAGAIN, so nothing of the kernel's writes to
  * the arena when the call is over.
  *
- * A ring belongs to the thread that opened it.
- *
  * Source: io_uring(7), io_uring_setup(2), io_uring_enter(2), include/uapi/linux/io_uring.h.
  */
-#include "heddle.h"
+#include "ring.h"
 
 #include <errno.h>
-#include <linux/io_uring.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
-
-struct ring {
-  int fd;
-  int refusal; /* errno with which the last call of ring_read was refused, 0 = it was not */
-  struct io_uring_params params;
-  uint8_t *queues; /* both queues, in one mapping (IORING_FEAT_SINGLE_MMAP) */
-  size_t queues_size;
-  struct io_uring_sqe *reads;
-  size_t reads_size;
-};
-
-static const napi_type_tag RING_TAG = {0x6865646c652d7269, 0x6e672d696f5f7572};
 
 static uint32_t *queue_word(const struct ring *ring, uint32_t offset) {
   return (uint32_t *)(void *)(ring->queues + offset);
 }
 
-static void close_ring_of(struct ring *ring) {
+void ring_close(struct ring *ring) {
   if (ring->reads != NULL) {
     munmap(ring->reads, ring->reads_size);
   }
@@ -48,13 +30,6 @@ static void close_ring_of(struct ring *ring) {
     close(ring->fd);
   }
   *ring = (struct ring){.fd = -1, .refusal = ring->refusal};
-}
-
-static void finalize(napi_env env, void *data, void *hint) {
-  (void)env;
-  (void)hint;
-  close_ring_of(data);
-  free(data);
 }
 
 static void *map(const struct ring *ring, size_t size, off_t what) {
@@ -88,61 +63,15 @@ static const char *set_up(struct ring *ring) {
   return NULL;
 }
 
-/* openRing() -> ring */
-napi_value open_ring(napi_env env, napi_callback_info info) {
-  struct call call;
-  napi_value object;
-  if (!begin(&call, env, info, "openRing")) {
-    return NULL;
-  }
-  struct ring *ring = calloc(1, sizeof *ring);
-  if (ring == NULL) {
-    return fail(&call, ENOMEM, "calloc");
-  }
+const char *ring_open(struct ring *ring) {
+  *ring = (struct ring){.fd = -1};
   const char *failed = set_up(ring);
   if (failed != NULL) {
     int error = errno;
-    finalize(env, ring, NULL);
-    return fail(&call, error, failed);
+    ring_close(ring);
+    errno = error;
   }
-  if (napi_create_object(env, &object) != napi_ok ||
-      napi_wrap(env, object, ring, finalize, NULL, NULL) != napi_ok) {
-    finalize(env, ring, NULL);
-    return NULL;
-  }
-  return napi_type_tag_object(env, object, &RING_TAG) == napi_ok ? object : NULL;
-}
-
-static bool take_present_ring(struct call *call, int index, struct ring **out) {
-  bool is_ring = false;
-  void *data;
-  if (napi_check_object_type_tag(call->env, call->argument[index], &RING_TAG, &is_ring) !=
-          napi_ok ||
-      !is_ring || napi_unwrap(call->env, call->argument[index], &data) != napi_ok) {
-    return refuse_type(call, "ring", "one that openRing returned");
-  }
-  *out = data;
-  if ((*out)->fd < 0) {
-    fail(call, EBADF, "io_uring_enter");
-    return false;
-  }
-  return true;
-}
-
-bool take_ring(struct call *call, int index, struct ring **out) {
-  *out = NULL;
-  return is_absent(call, index) || take_present_ring(call, index, out);
-}
-
-/* closeRing(ring) -> errno of what was refused */
-napi_value close_ring(napi_env env, napi_callback_info info) {
-  struct call call;
-  struct ring *ring = NULL;
-  if (!begin(&call, env, info, "closeRing") || !take_present_ring(&call, 0, &ring)) {
-    return NULL;
-  }
-  close_ring_of(ring);
-  return number(&call, ring->refusal);
+  return failed;
 }
 
 static void prepare(struct io_uring_sqe *read, int fd, const struct iovec *room, int index) {
