@@ -12,6 +12,7 @@ import { quickly, type Bed } from './contender.js'
 import { createContenders } from './contenders/all.js'
 import { createHeddle } from './contenders/heddle.js'
 import { bareLink } from './contenders/kernel.js'
+import { twin } from './contenders/twin.js'
 import { takeLock } from './lock.js'
 import { bench, findMissing } from './main.js'
 import { hasProgram } from './programs.js'
@@ -20,6 +21,7 @@ import { runAll } from './run.js'
 
 const needsRoot = process.getuid?.() === 0 ? false : 'needs root for network namespaces'
 const needsIperf = needsRoot || (hasProgram('iperf3') ? false : 'iperf3 is not installed')
+const needsCompiler = needsRoot || (hasProgram('cc') ? false : 'no C compiler for the C twin')
 const SHORT = {
   warmUpSeconds: 1,
   tcpSeconds: 1,
@@ -30,20 +32,20 @@ const SHORT = {
 
 const OPTIONS = { durations: SHORT, lock: null, commit: null, missing: [], log: () => undefined }
 
-t.test('a run in namespaces yields a figure for everything', { skip: needsRoot }, async (t) => {
+t.test('a run in namespaces yields a figure for everything', { skip: needsCompiler }, async (t) => {
   const parts = ['packets', 'round-trips', 'memory'] as const
   const heddle = { ...createHeddle({ name: 'heddle', flags: [], subnets: 20 }), parts }
-  const run = await runAll([heddle], { ...OPTIONS, rounds: 1 })
+  const run = await runAll([heddle, { ...twin, parts }], { ...OPTIONS, rounds: 1 })
   t.same(run.faults, [])
   t.same(parseRun(JSON.stringify(run)), run, 'a record survives its file')
-  const figures = new Map(
-    Object.entries(run.contenders[0]!.samples).map(([key, values]) => [key, values[0]!]),
-  )
   const keys = ['pps64', 'pps64-gso', 'rtt-p50', 'rtt-p99', 'rtt-p999', 'ping-p50', 'ping-p99']
-  t.same([...figures.keys()], [...keys, 'memory'])
-  for (const [key, value] of figures) t.ok(value > 0, `${key}: ${value}`)
-  const [p50, p99, p999] = ['rtt-p50', 'rtt-p99', 'rtt-p999'].map((key) => figures.get(key)!)
-  t.ok(p50! <= p99! && p99! <= p999!, 'percentiles ascend')
+  for (const { name, samples } of run.contenders) {
+    const figures = new Map(Object.entries(samples).map(([key, values]) => [key, values[0]!]))
+    t.same([...figures.keys()], [...keys, 'memory'], name)
+    for (const [key, value] of figures) t.ok(value > 0, `${name}, ${key}: ${value}`)
+    const [p50, p99, p999] = ['rtt-p50', 'rtt-p99', 'rtt-p999'].map((key) => figures.get(key)!)
+    t.ok(p50! <= p99! && p99! <= p999!, `${name}: percentiles ascend`)
+  }
   t.match(renderReport(run, []), '| Resident memory of a daemon, MB |')
 })
 
