@@ -4,6 +4,7 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { arch, cpus, release, totalmem } from 'node:os'
+import { native } from '../../dataplane/native/native.js'
 import type { Machine } from './result.js'
 
 export function describeMachine(): Machine {
@@ -49,6 +50,24 @@ export function readCpuTime(): CpuTime {
     fields.map(Number)
   const busy = user + nice + system + irq + softirq
   return { all: busy + idle + wait + stolen, stolen, busy }
+}
+
+const READS = 20_000
+const SAMPLES = 5
+
+/**
+ * What it takes to enter the kernel for nothing: a read that finds nothing, nanoseconds, the best of five
+ * samples. It decides more than anything else how far user space is from the kernel.
+ */
+export function measureEmptyRead(): number {
+  const fd = native.eventfd()
+  const samples = Array.from({ length: SAMPLES }, () => {
+    const start = process.hrtime.bigint()
+    for (let i = 0; i < READS; i++) native.drain(fd)
+    return Number(process.hrtime.bigint() - start) / READS
+  })
+  native.close(fd)
+  return Math.min(...samples)
 }
 
 /** TCP congestion control that new connections get. */

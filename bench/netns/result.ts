@@ -39,6 +39,8 @@ const run = z.object({
   congestion: z.string().optional(),
   /** Share of the cores' time that the hypervisor gave to others during the run; older records do not tell. */
   stolen: z.number().optional(),
+  /** Nanoseconds that a system call took that had nothing to do; older records do not tell. */
+  emptyReadNs: z.number().optional(),
   rounds: z.number(),
   durations: z.record(z.string(), z.number()),
   /** Name of the contender that ratios put above the line. */

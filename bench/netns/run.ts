@@ -5,7 +5,7 @@
 import { createBed } from './bed.js'
 import type { Contender } from './contender.js'
 import { takeLock } from './lock.js'
-import { describeMachine, readCongestionControl, readCpuTime } from './machine.js'
+import { describeMachine, measureEmptyRead, readCongestionControl, readCpuTime } from './machine.js'
 import { MEASUREMENTS } from './measurements.js'
 import { type ContenderRecord, RUN_FORMAT, type Run } from './result.js'
 import { type Durations, takeTurn } from './turn.js'
@@ -66,6 +66,7 @@ export async function runAll(contenders: readonly Contender[], options: RunOptio
     commit: options.commit,
     machine: describeMachine(),
     congestion: readCongestionControl(),
+    emptyReadNs: measureEmptyRead(),
     stolen: (after.stolen - before.stolen) / (after.all - before.all),
     rounds,
     durations: { ...durations },

@@ -68,16 +68,28 @@ export function replaceReport(document: string, report: string): string {
   return `${document.slice(0, begin)}${BEGIN}\n\n${report.trim()}\n\n${document.slice(end)}`
 }
 
-function describeRun({ taken, commit, rounds, machine, congestion, stolen }: Run): string[] {
+function describeRun({
+  taken,
+  commit,
+  rounds,
+  machine,
+  congestion,
+  stolen,
+  emptyReadNs,
+}: Run): string[] {
   const { cpu, cores, memoryGb, arch, kernel, node } = machine
   const by = congestion === undefined ? '' : ` TCP congestion control: ${congestion}.`
   const less =
     stolen === undefined
       ? ''
       : ` The hypervisor gave ${(stolen * 100).toFixed(1)} % of the cores' time to others.`
+  const dear =
+    emptyReadNs === undefined
+      ? ''
+      : ` A system call with nothing to do took ${(emptyReadNs / 1000).toFixed(2)} µs.`
   return [
     `Taken ${taken.slice(0, 10)}${commit === null ? '' : ` at commit ${commit}`}, ${plural(rounds, 'round')}.`,
-    `Machine: ${String(cores)} × ${cpu}, ${String(memoryGb)} GB, ${arch}; Linux ${kernel}; Node ${node}.${by}${less}`,
+    `Machine: ${String(cores)} × ${cpu}, ${String(memoryGb)} GB, ${arch}; Linux ${kernel}; Node ${node}.${by}${dear}${less}`,
     '',
   ]
 }

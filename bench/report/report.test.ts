@@ -84,10 +84,13 @@ t.test('the report: machine, targets, ratios before medians, what is missing', (
   const report = renderReport(EXAMPLE, [{ title: 'TCP', file: 'bench/tcp.svg' }])
   t.match(report, 'Taken 2026-01-02 at commit 0123456789, 3 rounds.')
   t.match(report, 'Machine: 2 × Some CPU, 8 GB, x64; Linux 6.1.0; Node v20.0.0.\n')
-  const told = renderReport({ ...EXAMPLE, congestion: 'cubic', stolen: 0.0123 }, [])
+  const told = renderReport(
+    { ...EXAMPLE, congestion: 'cubic', emptyReadNs: 1234, stolen: 0.0123 },
+    [],
+  )
   t.match(
     told,
-    "v20.0.0. TCP congestion control: cubic. The hypervisor gave 1.2 % of the cores' time to others.",
+    "v20.0.0. TCP congestion control: cubic. A system call with nothing to do took 1.23 µs. The hypervisor gave 1.2 % of the cores' time to others.",
   )
   t.match(report, '| TCP, one flow | heddle ÷ socat | ≥ 15 | 20.0 (20.0–24.0) | pass |')
   t.match(
