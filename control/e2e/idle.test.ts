@@ -5,6 +5,7 @@
 import { readdirSync, readFileSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import t from 'tap'
+import { must } from '../lab/process.js'
 import { createOverlay, skip } from './overlay.js'
 
 t.setTimeout(90_000)
@@ -12,6 +13,7 @@ t.setTimeout(90_000)
 const TICKS_PER_SECOND = 100
 const SECONDS = 8
 const WINDOWS = 5
+const PROGRAMS = 10
 
 /** CPU seconds of a process: its threads to the nanosecond, the programs it ran to the tick. */
 function cpuSeconds(pid: number): number {
@@ -25,7 +27,16 @@ function cpuSeconds(pid: number): number {
   return own / 1e9 + (Number(fields[13]) + Number(fields[14])) / TICKS_PER_SECOND
 }
 
+/** CPU seconds that starting a program takes on this machine, that of the program included. */
+async function costOfProgram(): Promise<number> {
+  const before = cpuSeconds(process.pid)
+  for (let i = 0; i < PROGRAMS; i++) await must('ip', ['-json', 'route'])
+  return (cpuSeconds(process.pid) - before) / PROGRAMS
+}
+
 t.test('an idle daemon uses less than 1 % of a core', { skip }, async (t) => {
+  // Its chores start a program every other second. Where that alone is dear, it may take as much as ten do.
+  const allowed = Math.max(0.01 * SECONDS, PROGRAMS * (await costOfProgram()))
   const overlay = await createOverlay(t, { hosts: 2, store: 'etcd' })
   const host = overlay.host(1)
   const { pid } = overlay.daemon(host)
@@ -33,7 +44,7 @@ t.test('an idle daemon uses less than 1 % of a core', { skip }, async (t) => {
   // What starts is compiled for a while, and one collection of garbage may take 40 ms on a busy
   // machine. What a daemon costs for good it costs in every window.
   let used = Infinity
-  for (let window = 0; window < WINDOWS && used >= 0.01 * SECONDS; window++) {
+  for (let window = 0; window < WINDOWS && used >= allowed; window++) {
     const woken = await waits()
     const before = cpuSeconds(pid)
     await sleep(1000 * SECONDS)
@@ -41,5 +52,6 @@ t.test('an idle daemon uses less than 1 % of a core', { skip }, async (t) => {
     const turns = (await waits()) - woken
     t.ok(turns <= 3 * SECONDS, `the engine woke ${String(turns)} times in ${String(SECONDS)} s`)
   }
-  t.ok(used < 0.01 * SECONDS, `${((100 * used) / SECONDS).toFixed(2)} % of a core`)
+  const percent = (seconds: number): string => ((100 * seconds) / SECONDS).toFixed(2)
+  t.ok(used < allowed, `${percent(used)} % of a core, ${percent(allowed)} are allowed here`)
 })
