@@ -12,7 +12,7 @@ import type { ManagedProcess } from '../lab/process.js'
 import { tcpTransfer } from '../lab/transfers.js'
 import { assertAccounted, createOverlay, skip, until } from './overlay.js'
 
-t.setTimeout(180_000)
+t.setTimeout(400_000)
 
 const SOON_MS = 20_000
 
