@@ -57,7 +57,7 @@ const SAMPLES = 5
 
 /**
  * What it takes to enter the kernel for nothing: a read that finds nothing, nanoseconds, the best of five
- * samples. It decides more than anything else how far user space is from the kernel.
+ * samples. What user space costs beside the kernel depends on it.
  */
 export function measureEmptyRead(): number {
   const fd = native.eventfd()
