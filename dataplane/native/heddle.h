@@ -45,9 +45,6 @@ enum { NAME_LENGTH_AT = 28, NAME_SIZE = 32, NO_NAME = -1 };
 /* sizeof(struct virtio_net_hdr), the header of a TUN with IFF_VNET_HDR; twin: packet/layout.ts. */
 enum { VNET_HDR_LEN = 10 };
 
-/* Reads of a TUN that are made one by one before a ring takes over: it is not worth it for less. */
-enum { READ_ALONE = 2 };
-
 /* Bytes of a BPF instruction (struct bpf_insn). */
 enum { BPF_INSTRUCTION = 8 };
 

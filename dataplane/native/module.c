@@ -6,6 +6,7 @@
  * its own exports object and shares nothing.
  */
 #include "heddle.h"
+#include "ring.h"
 
 #include <linux/virtio_net.h>
 #include <netinet/in.h>

@@ -21,8 +21,6 @@
 
 /* A datagram mostly comes alone, or in a train with few others: preparing for 64 takes longer than one. */
 enum { FIRST_CHUNK = 4, CHUNK = 64, CONTROL_SIZE = 128 };
-/* Reads of the first chunk that a ring takes. */
-enum { FIRST_RING_CHUNK = 8 };
 
 struct rows {
   uint8_t *arena;

@@ -11,8 +11,8 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
-/* Most reads of one call. */
-enum { RING_CHUNK = 32 };
+/* Reads that are made one by one before a ring takes over: it is not worth it for less. Then a first chunk, and most reads of one call. */
+enum { READ_ALONE = 2, FIRST_RING_CHUNK = 8, RING_CHUNK = 32 };
 
 struct ring {
   int fd;      /* -1 = closed */

@@ -39,8 +39,6 @@ enum {
   UDP_LEN = 8,
   ENCAP_LEN = 22, /* VXLAN 8, Ethernet 14 */
   ROWS = 64,
-  ALONE = 2,
-  FIRST_CHUNK = 8,
   TRAINS = 4,
   ROOM = 65536,
   SLOT = ROOM + 256,
@@ -230,9 +228,9 @@ static int read_rows(int row, int count, ssize_t *lengths) {
 
 static void breathe_out(void) {
   int is_over = 0;
-  for (int row = 0, chunk = FIRST_CHUNK; row < ROWS && !is_over;) {
+  for (int row = 0, chunk = FIRST_RING_CHUNK; row < ROWS && !is_over;) {
     ssize_t lengths[RING_CHUNK];
-    int most = row < ALONE || ring.fd < 0 ? 1 : chunk < RING_CHUNK ? chunk : RING_CHUNK;
+    int most = row < READ_ALONE || ring.fd < 0 ? 1 : chunk < RING_CHUNK ? chunk : RING_CHUNK;
     int count = read_rows(row, ROWS - row < most ? ROWS - row : most, lengths);
     for (int i = 0; i < count; i++) {
       if (lengths[i] <= (ssize_t)sizeof(struct virtio_net_hdr)) {
@@ -247,7 +245,7 @@ static void breathe_out(void) {
         send_all();
       }
     }
-    chunk *= row < ALONE ? 1 : 2;
+    chunk *= row < READ_ALONE ? 1 : 2;
     row += count;
   }
   send_all();
