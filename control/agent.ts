@@ -8,7 +8,6 @@
  * without fails. On the way out the engine is stopped first and the TUN device goes, unless it is kept, or left open for
  * the program to start anew; the lease, the subnet file and the peers' knowledge of us stay, as flannel leaves them.
  */
-import { acquireLease } from './acquire.js'
 import { addressNeeds, createBackend, type Backend } from './backend/backend.js'
 import { compact } from './compaction.js'
 import { describeError } from './errors.js'
@@ -21,17 +20,16 @@ import { demandBridgeNetfilter } from './host/firewall.js'
 import { chooseInterface, type ChosenInterface } from './host/interface.js'
 import { readAddresses, readRoutes, readWay } from './host/read.js'
 import { KernelState } from './kernel-state.js'
-import { LeaseKeeper } from './keeper.js'
-import { formatSubnet, type Lease, type LeaseAttrs, type LeaseSubnet } from './lease.js'
+import { formatSubnet, type LeaseSubnet } from './lease.js'
 import { LeaseWatcher } from './lease-watcher.js'
-import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
+import type { Leasing } from './leasing.js'
+import type { NetworkConfig } from './network-config.js'
 import { Peers } from './peers.js'
 import { RepairLoop } from './repair-loop.js'
 import { describeRunning, type Running } from './running.js'
 import type { Status } from './status.js'
 import { isAborted, isAbortError, sleep } from './store/abort.js'
 import { awaitConfig, persist } from './store/patience.js'
-import type { SubnetStore } from './store/store.js'
 import { writeSubnetFile } from './subnet-file.js'
 import { logOffloads } from './offload-log.js'
 import { openBackend, type OpeningOptions } from './backend/opening.js'
@@ -46,7 +44,7 @@ const FIRST_PEERS_MS = 1000
 const MAX_SKIPPED = 1000
 
 export interface AgentOptions extends OpeningOptions {
-  readonly store: SubnetStore
+  readonly leasing: Leasing
   /** Values of --iface, in order. */
   readonly ifaces: readonly string[]
   /** Values of --iface-regex, in order. */
@@ -63,8 +61,6 @@ export interface AgentOptions extends OpeningOptions {
   readonly firewall: FirewallOptions
   /** Whether addresses of the own subnet that no pod has lead nowhere. */
   readonly blackholeRoute: boolean
-  readonly leaseTtlMs: number
-  readonly renewMarginMs: number
   /** Called before the engines stop for a {@link Handover}, for what need not be done while they stand still. */
   readonly onLeaving: () => Promise<void>
   /** Called once, when subnet.env is written and packets flow. */
@@ -103,12 +99,13 @@ export class Agent {
 
   private async runSteps(signal: AbortSignal): Promise<void> {
     const { log } = this.options
-    const config = await awaitConfig(this.options.store, log, signal)
+    const { leasing } = this.options
+    const config = await awaitConfig(() => leasing.readConfig(signal), log, signal)
     if (config === null) return
     demandBridgeNetfilter(config)
-    const external = await this.findInterface(config)
+    const external = await this.findInterface(config, signal)
     const backend = await createBackend(config, external, {
-      readLeases: () => persist(() => this.options.store.listLeases(signal), log, signal),
+      published: (own) => persist(() => leasing.published(own, signal), log, signal),
       whyNoVxlan,
       runCommand,
     })
@@ -127,23 +124,22 @@ export class Agent {
     backend: Backend,
     signal: AbortSignal,
   ): Promise<void> {
-    const { log } = this.options
+    const { leasing, log } = this.options
     const open = await openBackend(backend, config, external, this.options)
     const why = open[0]?.dataplane.whyNoSteering ?? null
     if (why !== null) {
       log.warn(`one engine and one source port: ${why}`)
     }
     try {
-      const lease = await this.acquire(config, backend.attrs, signal)
-      const keeper = this.createKeeper(lease, backend.attrs)
-      const tunnels = new Tunnels(open, config, lease.subnet)
-      await backend.hooks?.leased(lease.subnet)
+      const tenure = await persist(() => leasing.take(config, backend.attrs, signal), log, signal)
+      const { subnet } = tenure.lease
+      const tunnels = new Tunnels(open, config, subnet)
+      await backend.hooks?.leased(subnet)
       const { kernel, hooks } = backend
-      const peers = new Peers({ tunnels: open, kernel, hooks }, lease.subnet, log)
+      const peers = new Peers({ tunnels: open, kernel, hooks }, subnet, log)
       const { firewall: wish, previous } = this.options
-      const firewall = new Firewall(wish, config, lease.subnet, previous, log)
+      const firewall = new Firewall(wish, config, subnet, previous, log)
       const { blackholeRoute } = this.options
-      const { subnet } = lease
       const callForLook = (): void => {
         this.repairs.now()
       }
@@ -151,7 +147,7 @@ export class Agent {
         { config, subnet, former: previous, backend, tunnels, peers, blackholeRoute, callForLook },
         log,
       )
-      this.running = { config, backend, tunnels, keeper, peers, firewall, kernelState }
+      this.running = { config, backend, tunnels, tenure, peers, firewall, kernelState }
       await kernelState.apply()
       await firewall.start(signal)
       await this.forward(this.running, signal)
@@ -169,14 +165,14 @@ export class Agent {
     return describeRunning(this.running, {
       state: this.isReady ? 'ready' : 'starting',
       startedAt: this.startedAt,
-      store: { description: this.options.store.description, isReachable: this.isStoreReachable },
+      store: { description: this.options.leasing.description, isReachable: this.isStoreReachable },
       skippedKeys: this.skipped.size,
     })
   }
 
   /** The own subnet as text, null before the lease is ours. */
   subnet(): string | null {
-    return this.running === null ? null : formatSubnet(this.running.keeper.lease.subnet)
+    return this.running === null ? null : formatSubnet(this.running.tenure.lease.subnet)
   }
 
   /** Why a program that starts now would not be ready soon, null = nothing speaks against it. */
@@ -185,10 +181,8 @@ export class Agent {
     if (!this.isReady) return 'it is not ready yet'
     if (lost !== undefined) return `${lost.dataplane.device} is gone`
     if (!this.isStoreReachable) return 'the store is not reachable'
-    const text = await this.options.store.readConfig(AbortSignal.timeout(CONFIG_LIMIT_MS))
-    if (text === null) return 'there is no network config'
-    parseNetworkConfig(text)
-    return null
+    const config = await this.options.leasing.readConfig(AbortSignal.timeout(CONFIG_LIMIT_MS))
+    return config === null ? 'there is no network config' : null
   }
 
   /** Whether every engine has turned lately. */
@@ -211,15 +205,20 @@ export class Agent {
     this.options.log.warn(`ignoring ${what}: ${why}`)
   }
 
-  private async findInterface(config: NetworkConfig): Promise<ChosenInterface> {
+  private async findInterface(
+    config: NetworkConfig,
+    signal: AbortSignal,
+  ): Promise<ChosenInterface> {
     const needs = addressNeeds(config)
     const [interfaces, routes, routes6] = await Promise.all([
       readAddresses(),
       readRoutes(4),
       needs.ipv6 === 'unused' ? [] : readRoutes(6),
     ])
-    const { ifaces, ifaceRegexes: regexes, ifaceCanReach: to, log } = this.options
-    const { publicIP, publicIPv6 } = this.options
+    const { leasing, ifaces, ifaceRegexes: regexes, ifaceCanReach: to, log } = this.options
+    const given = await persist(() => leasing.givenAddresses(signal), log, signal)
+    const publicIP = given.publicIP ?? this.options.publicIP
+    const publicIPv6 = given.publicIPv6 ?? this.options.publicIPv6
     const canReach = to === null ? null : { address: to, way: await readWay(to) }
     const addresses = { publicIP, publicIPv6 }
     const request = { interfaces, routes, routes6, needs, ifaces, regexes, canReach, ...addresses }
@@ -228,27 +227,10 @@ export class Agent {
     return chosen
   }
 
-  private acquire(config: NetworkConfig, attrs: LeaseAttrs, signal: AbortSignal): Promise<Lease> {
-    const { store, previous, leaseTtlMs, log } = this.options
-    const request = { store, config, attrs, previous, ttlMs: leaseTtlMs, log }
-    return persist(() => acquireLease(request, signal), log, signal)
-  }
-
-  private createKeeper(lease: Lease, attrs: LeaseAttrs): LeaseKeeper {
-    const { store, leaseTtlMs, renewMarginMs, log } = this.options
-    return new LeaseKeeper(lease, {
-      store,
-      attrs,
-      ttlMs: leaseTtlMs,
-      marginMs: renewMarginMs,
-      log,
-    })
-  }
-
   /** Starts the engine, tells the world, and keeps everything up until something ends it. */
   private async forward(running: Running, signal: AbortSignal): Promise<void> {
-    const { tunnels, keeper, config, backend, firewall, kernelState } = running
-    const { subnet } = keeper.lease
+    const { tunnels, tenure, config, backend, firewall, kernelState } = running
+    const { subnet } = tenure.lease
     const over = new AbortController()
     const both = AbortSignal.any([signal, over.signal])
     let onFailure: (error: Error) => void = () => undefined
@@ -268,7 +250,7 @@ export class Agent {
     })
     const chores = [
       this.watch(running, onPeers, both),
-      keeper.renew(both),
+      tenure.renew(both),
       kernelState.watch(both),
       firewall.keep(both),
     ]
@@ -301,7 +283,7 @@ export class Agent {
 
   /** Writes subnet.env and reports readiness. A file that cannot be written leaves us unready. */
   private async announce(config: NetworkConfig, subnet: LeaseSubnet, mtu: number): Promise<void> {
-    const { subnetFile, firewall, log, onReady } = this.options
+    const { leasing, subnetFile, firewall, log, onReady } = this.options
     try {
       await writeSubnetFile(subnetFile, {
         network: config.ipv4?.network ?? null,
@@ -317,23 +299,24 @@ export class Agent {
     log.info(`Wrote subnet file to ${subnetFile}`)
     this.isReady = true
     log.info('flannel is ready')
+    leasing.noteReady()
     onReady()
   }
 
   /**
-   * Follows the leases of the network: peers into the table, the own one to its keeper.
+   * Follows the leases of the network: peers into the table, the own one to its tenure.
    * @param onPeers  told when the table has them
    */
   private async watch(running: Running, onPeers: () => void, signal: AbortSignal): Promise<void> {
-    const { keeper, peers, kernelState } = running
-    const watcher = new LeaseWatcher(keeper.lease.subnet)
+    const { tenure, peers, kernelState } = running
+    const watcher = new LeaseWatcher(tenure.lease.subnet)
     this.options.log.info('Watching for new subnet leases')
-    for await (const event of this.options.store.watch(signal)) {
+    for await (const event of this.options.leasing.watch(signal)) {
       const changes = watcher.apply(event)
       kernelState.notePeers(peers.apply(changes))
       onPeers()
       if (changes.own !== null) {
-        await keeper.observe(changes.own === 'gone' ? null : changes.own, signal)
+        await tenure.observe(changes.own === 'gone' ? null : changes.own, signal)
       }
     }
   }

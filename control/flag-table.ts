@@ -15,8 +15,6 @@ export interface Flag extends FlagSpec {
   readonly help: string
   /** Whose flag it is. */
   readonly origin: 'flannel' | 'heddle'
-  /** Values that ask for nothing; any other explicit value is refused. Absent = built. */
-  readonly unbuiltUnless?: readonly FlagValue[]
   /** Taken for flannel's sake, and why it does nothing; a value is one warning. */
   readonly withoutEffect?: string
   /** Never printed with its value. */
@@ -33,17 +31,6 @@ function flannel(
   more: Partial<Flag> = {},
 ): Flag {
   return { name, type, byDefault, help, origin: 'flannel', ...more }
-}
-
-/** A flag of flannel's that is not built yet; `off` are the values that ask for nothing. */
-function unbuilt(
-  name: string,
-  type: Flag['type'],
-  byDefault: FlagValue,
-  help: string,
-  off: readonly FlagValue[] = [byDefault],
-): Flag {
-  return flannel(name, type, byDefault, help, { unbuiltUnless: off })
 }
 
 function own(
@@ -124,27 +111,31 @@ export const FLAGS: readonly Flag[] = [
   flannel('version', 'bool', false, 'print the version on stderr and exit'),
   flannel('v', 'int', 0, 'verbosity of the log'),
 
-  unbuilt('kube-subnet-mgr', 'bool', false, 'take leases from Kubernetes'),
-  unbuilt('kube-api-url', 'string', '', 'address of the Kubernetes API'),
-  unbuilt('kubeconfig-file', 'string', '', 'credentials for the Kubernetes API'),
-  unbuilt(
+  flannel('kube-subnet-mgr', 'bool', false, 'take the subnets that Kubernetes gives to nodes'),
+  flannel(
+    'kube-api-url',
+    'string',
+    '',
+    'address of the Kubernetes API; without it and --kubeconfig-file that of the pod’s cluster',
+  ),
+  flannel('kubeconfig-file', 'string', '', 'kubeconfig with address and credentials of the API'),
+  flannel(
     'kube-annotation-prefix',
     'string',
     'flannel.alpha.coreos.com',
-    'prefix of the node annotations',
+    'prefix of the annotations by which nodes tell of themselves',
   ),
-  unbuilt(
+  flannel(
     'net-config-path',
     'string',
     '/etc/kube-flannel/net-conf.json',
     'network configuration with Kubernetes',
   ),
-  unbuilt(
+  flannel(
     'set-node-network-unavailable',
     'bool',
     true,
-    'set the node condition NetworkUnavailable with Kubernetes',
-    [true, false],
+    'clear the condition NetworkUnavailable of the node when packets flow',
   ),
   flannel('vmodule', 'string', '', 'taken and ignored: flannel’s verbosity by file', {
     withoutEffect: 'names files of flannel; the log has one verbosity, --v',

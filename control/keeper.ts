@@ -9,6 +9,7 @@
 import { describeError, HeddleError, isHeddleError } from './errors.js'
 import { formatSubnet, hostAddress, isSameHost, type Lease, type LeaseAttrs } from './lease.js'
 import type { Logger } from './log.js'
+import type { Tenure } from './leasing.js'
 import { planRenewal } from './renewal.js'
 import { seldom } from './seldom.js'
 import { isAborted, joinSignals, sleep } from './store/abort.js'
@@ -25,7 +26,7 @@ export interface KeeperOptions {
   readonly log: Logger
 }
 
-export class LeaseKeeper {
+export class LeaseKeeper implements Tenure {
   /** The own lease as last seen. */
   lease: Lease
   private readonly options: KeeperOptions

@@ -60,14 +60,18 @@ function fail(message: string): never {
 
 /** The lease value to write; backend data keep the order in which their fields were set. */
 export function formatLeaseAttrs(attrs: LeaseAttrs): string {
-  const json = JSON.stringify({
+  return toGoJson({
     PublicIP: attrs.publicIP,
     PublicIPv6: attrs.publicIPv6,
     BackendType: attrs.backendType === '' ? undefined : attrs.backendType,
     BackendData: attrs.backendData,
     BackendV6Data: attrs.backendV6Data,
   })
-  return json.replace(
+}
+
+/** JSON as Go's encoding/json writes it. */
+export function toGoJson(value: unknown): string {
+  return JSON.stringify(value).replace(
     GO_ESCAPES,
     (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`,
   )

@@ -15,8 +15,9 @@ import { createLogger, type Logger } from './log.js'
 import { parseOptions, type Options, type ParsedOptions } from './options.js'
 import { takeOrders } from './orders.js'
 import { createNotify } from './sd-notify.js'
+import { openLeasing } from './open-leasing.js'
 import { serveControl } from './control-socket.js'
-import type { StoreObserver, SubnetStore } from './store/store.js'
+import type { StoreObserver } from './store/store.js'
 import { readPreviousSubnet } from './subnet-file.js'
 import { usageText } from './usage.js'
 import { VERSION } from './version.js'
@@ -90,21 +91,24 @@ async function runDaemon(
         agent.noteConnection(isUp, detail)
       },
     }
-    const store = await openStore(options, observer)
-    closers.push(() => store.close())
+    const previous = await readPreviousSubnet(options.subnetFile)
+    const leasing = await openLeasing(
+      options,
+      { env: process.env, previous, observer, log },
+      stop.signal,
+    )
+    closers.push(() => leasing.close())
     const agent = new Agent({
-      store,
+      leasing,
       ifaces: options.ifaces,
       ifaceRegexes: options.ifaceRegexes,
       ifaceCanReach: options.ifaceCanReach,
       publicIP: options.publicIP,
       publicIPv6: options.publicIPv6,
       subnetFile: options.subnetFile,
-      previous: await readPreviousSubnet(options.subnetFile),
+      previous,
       firewall: options.firewall,
       blackholeRoute: options.blackholeRoute,
-      leaseTtlMs: options.leaseTtlMs,
-      renewMarginMs: options.renewMarginMs,
       busyPollUs: options.busyPollUs,
       queues: options.queues,
       keepDevice: options.keepDevice,
@@ -121,7 +125,7 @@ async function runDaemon(
       },
     })
     let isReady = false
-    log.info(`Created subnet manager: ${store.description}`)
+    log.info(`Created subnet manager: ${leasing.description}`)
     const orders = takeOrders(stop, () => agent.whyNotAnew(), notify, log)
     if (options.healthz !== null) {
       const health = await startHealthServer(options.healthz, () => isReady)
@@ -139,26 +143,6 @@ async function runDaemon(
   } finally {
     await closeAll()
   }
-}
-
-/** Opens the store that was asked for; the code of the other one, gRPC above all, is never loaded. */
-async function openStore(options: Options, observer: StoreObserver): Promise<SubnetStore> {
-  if (options.store.kind === 'file') {
-    const { createFileStore } = await import('./store/file.js')
-    return createFileStore({ directory: options.store.directory, observer })
-  }
-  const { createEtcdStore } = await import('./store/etcd.js')
-  const { endpoints, prefix, keyFile, certFile, caFile, username, password } = options.etcd
-  return createEtcdStore({
-    endpoints: [...endpoints],
-    prefix,
-    ...(keyFile === null ? {} : { keyFile }),
-    ...(certFile === null ? {} : { certFile }),
-    ...(caFile === null ? {} : { caFile }),
-    ...(username === null ? {} : { username }),
-    ...(password === null ? {} : { password }),
-    observer,
-  })
 }
 
 /** A fault of ours rather than of the world: with its stack, so that it can be mended. */

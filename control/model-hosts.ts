@@ -11,6 +11,7 @@ import { Agent } from './agent.js'
 import { isHeddleError } from './errors.js'
 import { createLogger } from './log.js'
 import type { Status } from './status.js'
+import { createStoreLeasing } from './store-leasing.js'
 import { EtcdFixture } from './store/etcd-fixture.js'
 import { createEtcdStore } from './store/etcd.js'
 import { TcpRelay } from './store/tcp-relay.js'
@@ -52,19 +53,25 @@ export class ModelHost {
       prefix: PREFIX,
       timeoutMs: 1000,
     })
-    const agent = new Agent({
+    const previous = await readPreviousSubnet(this.subnetFile)
+    const leasing = createStoreLeasing({
       store,
+      previous,
+      leaseTtlMs: TTL_MS,
+      renewMarginMs: TTL_MS,
+      log,
+    })
+    const agent = new Agent({
+      leasing,
       ifaces: ['eth0'],
       ifaceRegexes: [],
       ifaceCanReach: null,
       publicIP: this.address,
       publicIPv6: null,
       subnetFile: this.subnetFile,
-      previous: await readPreviousSubnet(this.subnetFile),
+      previous,
       firewall: { masquerade: false, fullyRandom: false, forward: false, resyncMs: 0 },
       blackholeRoute: false,
-      leaseTtlMs: TTL_MS,
-      renewMarginMs: TTL_MS,
       busyPollUs: 0,
       queues: 1,
       keepDevice: false,
@@ -85,7 +92,7 @@ export class ModelHost {
       )
       .then(async (fault) => {
         running.fault = fault
-        await store.close()
+        await leasing.close()
       })
     this.incarnation = Object.assign(running, { over })
   }

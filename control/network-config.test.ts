@@ -195,3 +195,21 @@ t.test('properties', (t) => {
   t.pass('for all texts tried')
   t.end()
 })
+
+t.test('where subnets are assigned, what limits a choice is not looked at', (t) => {
+  const text =
+    '{"Network":"10.244.7.9/28","SubnetLen":99,"SubnetMin":"x","EnableIPv6":true,"IPv6Network":"fd00::/126"}'
+  t.throws(() => parseNetworkConfig(text), { code: 'HEDDLE_CONFIG' })
+  const { ipv4, ipv6 } = parseNetworkConfig(text, 'assigned')
+  t.same(ipv4, {
+    network: { addr: 0x0af40700, len: 28 },
+    subnetLen: 28,
+    subnetMin: 0x0af40700,
+    subnetMax: 0x0af40700,
+  })
+  t.match(ipv6, { network: { len: 126 } })
+  t.throws(() => parseNetworkConfig('{"Network":"10.244.0.0"}', 'assigned'), {
+    code: 'HEDDLE_CONFIG',
+  })
+  t.end()
+})

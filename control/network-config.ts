@@ -27,6 +27,7 @@ import {
 /** Where subnets of one family are taken from; `A` counts addresses, `P` is its prefix. */
 export interface SubnetRange<A, P> {
   readonly network: P
+  /** Where subnets are assigned, this and the next two are the network's own. */
   readonly subnetLen: number
   /** Base address of the first and the last subnet that may be leased. */
   readonly subnetMin: A
@@ -61,7 +62,8 @@ interface Family<A, P> {
   formatPrefix(prefix: P): string
   formatAddr(addr: A): string
   contains(prefix: P, addr: A): boolean
-  /** Base of the second and the last subnet, and the prefix that an address would begin. */
+  /** Base of the network, of its second and of its last subnet. */
+  baseOf(network: P): A
   second(network: P, subnetLen: number): A
   last(network: P, subnetLen: number): A
   isBase(addr: A, subnetLen: number): boolean
@@ -78,6 +80,7 @@ const IPV4: Family<number, Prefix4> = {
   formatPrefix: formatPrefix4,
   formatAddr: formatAddr4,
   contains: contains4,
+  baseOf: (network) => network.addr,
   second: (network, len) => network.addr + size4(len),
   last: (network, len) => network.addr + size4(network.len) - size4(len),
   isBase: (addr, len) => addr % size4(len) === 0,
@@ -94,17 +97,22 @@ const IPV6: Family<bigint, Prefix6> = {
   formatPrefix: formatPrefix6,
   formatAddr: formatAddr6,
   contains: contains6,
+  baseOf: (network) => network.addr,
   second: (network, len) => network.addr + size6(len),
   last: (network, len) => network.addr + size6(network.len) - size6(len),
   isBase: (addr, len) => addr % size6(len) === 0n,
   isZero: (addr) => addr === 0n,
 }
 
+/** Who decides which host has which subnet: the hosts themselves, or somebody else for them. */
+export type SubnetChoice = 'chosen' | 'assigned'
+
 /**
  * Reads and checks a network configuration.
+ * @param subnets  where they are assigned, the members that limit a choice are not looked at, as with flannel
  * @throws HeddleError HEDDLE_CONFIG, retryable: it names the field, its value and the remedy
  */
-export function parseNetworkConfig(text: string): NetworkConfig {
+export function parseNetworkConfig(text: string, subnets: SubnetChoice = 'chosen'): NetworkConfig {
   let value: unknown
   try {
     value = JSON.parse(text)
@@ -122,8 +130,8 @@ export function parseNetworkConfig(text: string): NetworkConfig {
     )
   }
   return {
-    ipv4: hasIpv4 ? parseRange(IPV4, fields) : null,
-    ipv6: hasIpv6 ? parseRange(IPV6, fields) : null,
+    ipv4: hasIpv4 ? parseRange(IPV4, fields, subnets) : null,
+    ipv6: hasIpv6 ? parseRange(IPV6, fields, subnets) : null,
     enableNFTables: flag(fields, 'EnableNFTables', false),
     backend: parseBackend(fields),
   }
@@ -147,8 +155,13 @@ function flag(fields: JsonFields, name: string, byDefault: boolean): boolean {
 function parseRange<A extends number | bigint, P extends { readonly len: number }>(
   family: Family<A, P>,
   fields: JsonFields,
+  subnets: SubnetChoice,
 ): SubnetRange<A, P> {
   const network = parseNetwork(family, fields)
+  if (subnets === 'assigned') {
+    const base = family.baseOf(network)
+    return { network, subnetLen: network.len, subnetMin: base, subnetMax: base }
+  }
   const subnetLen = parseSubnetLen(family, fields, network)
   const subnetMin =
     parseBound(family, fields, 'SubnetMin', network, subnetLen) ?? family.second(network, subnetLen)

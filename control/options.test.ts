@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import t from 'tap'
 import { isHeddleError } from './errors.js'
+import { annotationNames } from './kube/annotations.js'
 import { environmentName, FLAGS } from './flag-table.js'
 import { parseOptions } from './options.js'
 import { MAX_QUEUES } from '../dataplane/index.js'
@@ -16,6 +17,13 @@ const DEFAULTS = {
     caFile: null,
     username: null,
     password: null,
+  },
+  kube: {
+    apiUrl: null,
+    kubeconfigFile: null,
+    annotations: annotationNames('flannel.alpha.coreos.com'),
+    netConfigPath: '/etc/kube-flannel/net-conf.json',
+    setCondition: true,
   },
   ifaces: [],
   ifaceRegexes: [],
@@ -71,6 +79,16 @@ const BUILT: readonly [string, string, object][] = [
   ['ip-blackhole-route', 'T', { blackholeRoute: true }],
   ['healthz-port', '0x1f91', { healthz: { ip: '0.0.0.0', port: 8081 } }],
   ['v', '10', { verbosity: 10 }],
+  ['kube-subnet-mgr', 'true', { store: { kind: 'kubernetes' } }],
+  ['kube-api-url', 'https://k', { kube: { apiUrl: 'https://k' } }],
+  ['kubeconfig-file', '/k', { kube: { kubeconfigFile: '/k' } }],
+  [
+    'kube-annotation-prefix',
+    'org.com/x',
+    { kube: { annotations: { publicIP: 'org.com/x-public-ip' } } },
+  ],
+  ['net-config-path', '/n', { kube: { netConfigPath: '/n' } }],
+  ['set-node-network-unavailable', 'false', { kube: { setCondition: false } }],
   ['store', 'file:/var/lib/h', { store: { kind: 'file', directory: '/var/lib/h' } }],
   ['log-format', 'json', { logFormat: 'json' }],
   ['busy-poll-us', '0', { busyPollUs: 0 }],
@@ -209,42 +227,20 @@ t.test('help and version', (t) => {
   t.end()
 })
 
-/** Of each unbuilt flag: a value that asks for it, and values that ask for nothing. */
-const UNBUILT: readonly [string, string, string[]][] = [
-  ['kube-subnet-mgr', 'true', ['false']],
-  ['kube-api-url', 'https://k', ['']],
-  ['kubeconfig-file', '/k', ['']],
-  ['kube-annotation-prefix', 'org.com', ['flannel.alpha.coreos.com']],
-  ['net-config-path', '/n', ['/etc/kube-flannel/net-conf.json']],
-]
-
-t.test('what is not built is refused when it is asked for', (t) => {
-  for (const [name, asks, harmless] of UNBUILT) {
-    const variable = environmentName(FLAGS.find((flag) => flag.name === name)!)
-    t.throws(
-      () => parseOptions([`--${name}=${asks}`], {}),
-      { code: 'HEDDLE_USAGE', message: `--${name}=${asks} asks for something that is not built` },
-      name,
-    )
-    t.throws(
-      () => parseOptions([], { [variable]: asks }),
-      { code: 'HEDDLE_USAGE', message: `${variable}=` },
-      variable,
-    )
-    for (const value of harmless) {
-      t.strictSame(parseOptions([`--${name}=${value}`], {}).options, DEFAULTS, `${name}=${value}`)
-    }
-  }
-  const known = new Set([...UNBUILT.map(([name]) => name), 'set-node-network-unavailable'])
-  for (const flag of FLAGS) {
-    t.equal(flag.unbuiltUnless !== undefined, known.has(flag.name), `${flag.name} is in one list`)
-  }
-  t.equal(parseOptions(['--set-node-network-unavailable=false'], {}).action, 'run')
-  t.equal(
-    parseOptions(['--kube-subnet-mgr=false'], { FLANNELD_KUBE_SUBNET_MGR: 'true' }).action,
-    'run',
+t.test('Kubernetes', (t) => {
+  t.strictSame(
+    parseOptions(['--kube-subnet-mgr=false'], { FLANNELD_KUBE_SUBNET_MGR: 'true' }).options,
+    DEFAULTS,
     'the command line takes back what the environment asks',
   )
+  t.throws(() => parseOptions(['--kube-subnet-mgr', '--store=file:/s'], {}), {
+    code: 'HEDDLE_USAGE',
+    message: '--kube-subnet-mgr and --store=file:/s exclude each other',
+  })
+  t.throws(() => parseOptions(['--kube-annotation-prefix=Org.com'], {}), {
+    code: 'HEDDLE_USAGE',
+    message: /--kube-annotation-prefix=Org\.com/,
+  })
   t.end()
 })
 
@@ -307,7 +303,6 @@ t.test('usage tells every flag that is not hidden', (t) => {
     if (flag.isHidden !== true && value !== '') t.ok(text.includes(value), `${flag.name} default`)
   }
   t.match(text, /Heddle's own:\n {2}--store string/)
-  t.match(text, /not built yet.*:\n {2}--kube-subnet-mgr/)
   t.end()
 })
 

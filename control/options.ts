@@ -2,8 +2,7 @@
  * From command line and environment to the options of one run. Pure.
  *
  * The command line wins over FLANNELD_* variables, empty variables count as unset, a variable that
- * cannot be parsed is a warning and its default stays. Whatever asks for something that is not
- * built yet is refused, from either source.
+ * cannot be parsed is a warning and its default stays.
  */
 import { isIP, isIPv4 } from 'node:net'
 import { posix } from 'node:path'
@@ -17,13 +16,16 @@ import {
 import { HeddleError } from './errors.js'
 import type { FirewallOptions } from './firewall/firewall.js'
 import { environmentName, FLAGS, type Flag } from './flag-table.js'
+import { annotationNames, type AnnotationNames } from './kube/annotations.js'
 import { NEEDS, parseFlags, parseFlagValue, type FlagValue } from './flags.js'
 import { parseAddr4, parseAddr6, parsePrefix4, parsePrefix6 } from './prefix.js'
 
 export { DEFAULT_SUBNET_FILE } from './flag-table.js'
 
 export type StoreChoice =
-  { readonly kind: 'etcd' } | { readonly kind: 'file'; readonly directory: string }
+  | { readonly kind: 'etcd' }
+  | { readonly kind: 'file'; readonly directory: string }
+  | { readonly kind: 'kubernetes' }
 
 export interface EtcdOptions {
   readonly endpoints: readonly string[]
@@ -38,9 +40,20 @@ export interface EtcdOptions {
   readonly password: string | null
 }
 
+export interface KubeOptions {
+  /** Address of the API, and path of a kubeconfig file; null = not given. */
+  readonly apiUrl: string | null
+  readonly kubeconfigFile: string | null
+  readonly annotations: AnnotationNames
+  readonly netConfigPath: string
+  /** Whether the condition NetworkUnavailable of the node is cleared. */
+  readonly setCondition: boolean
+}
+
 export interface Options {
   readonly store: StoreChoice
   readonly etcd: EtcdOptions
+  readonly kube: KubeOptions
   /** Values of --iface in order. */
   readonly ifaces: readonly string[]
   /** Values of --iface-regex in order. */
@@ -112,19 +125,11 @@ export function parseOptions(
     }
     const source = fromCommandLine ? `--${flag.name}` : variable
     const value = values.get(flag.name)
-    refuseUnbuilt(flag, value, source)
     if (flag.withoutEffect !== undefined && value !== undefined && value !== flag.byDefault) {
       warnings.push(`ignoring ${source}=${String(value)}: it ${flag.withoutEffect}`)
     }
   }
   return { ...resolve(values), action, warnings }
-}
-
-function refuseUnbuilt(flag: Flag, value: FlagValue | undefined, source: string): void {
-  if (value === undefined || flag.unbuiltUnless === undefined) return
-  if (flag.unbuiltUnless.some((off) => off === value)) return
-  if (Array.isArray(value) && value.every((element) => element === '')) return
-  throw usage(`${source}=${String(value)} asks for something that is not built yet; leave it out`)
 }
 
 function usage(message: string): HeddleError {
@@ -147,7 +152,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
     return Array.isArray(list) ? list.map(String).filter((element) => element !== '') : []
   }
   const options: Options = {
-    store: parseStore(text('store')),
+    store: parseStore(text('store'), bool('kube-subnet-mgr')),
     etcd: {
       endpoints: parseEndpoints(text('etcd-endpoints')),
       prefix: parsePrefix(text('etcd-prefix')),
@@ -156,6 +161,13 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
       caFile: optional('etcd-cafile'),
       username: optional('etcd-username'),
       password: optional('etcd-password'),
+    },
+    kube: {
+      apiUrl: optional('kube-api-url'),
+      kubeconfigFile: optional('kubeconfig-file'),
+      annotations: annotationNames(text('kube-annotation-prefix')),
+      netConfigPath: text('net-config-path'),
+      setCondition: bool('set-node-network-unavailable'),
     },
     ifaces: texts('iface'),
     ifaceRegexes: texts('iface-regex'),
@@ -212,8 +224,9 @@ function setting(flag: Flag, value: FlagValue | undefined): string {
   return `${flag.name}=${text.replace(/\/\/[^,\s]*@/g, '//********@')}`
 }
 
-function parseStore(text: string): StoreChoice {
-  if (text === 'etcd') return { kind: 'etcd' }
+function parseStore(text: string, isKubernetes: boolean): StoreChoice {
+  if (text === 'etcd') return { kind: isKubernetes ? 'kubernetes' : 'etcd' }
+  if (isKubernetes) throw usage(`--kube-subnet-mgr and --store=${text} exclude each other`)
   const directory = text.startsWith('file:') ? text.slice('file:'.length) : ''
   if (directory !== '') return { kind: 'file', directory }
   throw usage(`--store=${text} is no store; write etcd or file:DIR`)

@@ -34,7 +34,7 @@ const external = {
 }
 
 const FACTS = {
-  readLeases: async () => [],
+  published: async () => null,
   whyNoVxlan: async () => null,
   runCommand: async () => '',
 }

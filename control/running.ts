@@ -4,9 +4,9 @@
 import type { Backend } from './backend/backend.js'
 import type { Tunnels } from './backend/tunnels.js'
 import type { Firewall } from './firewall/firewall.js'
-import type { LeaseKeeper } from './keeper.js'
 import type { KernelState } from './kernel-state.js'
 import { formatSubnet } from './lease.js'
+import type { Tenure } from './leasing.js'
 import { networksOf, type NetworkConfig } from './network-config.js'
 import type { Peers } from './peers.js'
 import type { Status } from './status.js'
@@ -17,7 +17,7 @@ export interface Running {
   readonly config: NetworkConfig
   readonly backend: Backend
   readonly tunnels: Tunnels
-  readonly keeper: LeaseKeeper
+  readonly tenure: Tenure
   readonly peers: Peers
   readonly firewall: Firewall
   readonly kernelState: KernelState
@@ -25,13 +25,13 @@ export interface Running {
 
 /** The status of a running daemon. @param about  what it knows of itself and its store */
 export function describeRunning(
-  { config, backend, tunnels, keeper, peers, firewall }: Running,
+  { config, backend, tunnels, tenure, peers, firewall }: Running,
   about: Pick<Status, 'state' | 'startedAt' | 'store' | 'skippedKeys'>,
 ): Status {
   const reports = tunnels.report()
   const first = reports[0] ?? null
   const devices = backend.kernel.flatMap(({ device }) => (device === null ? [] : [device]))
-  const { lease } = keeper
+  const { lease } = tenure
   const { publicIP, publicIPv6 } = backend.attrs
   return {
     version: VERSION,

@@ -6,9 +6,8 @@
  * files allow (comments, quotes, `export`), because operators edit it; what is no subnet is
  * skipped, for the file is only a wish.
  */
-import { randomBytes } from 'node:crypto'
-import { chmod, mkdir, open, readFile, rename, rm, stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { chmod, mkdir, readFile, stat } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { NO_IPV4, type LeaseSubnet } from './lease.js'
 import {
   formatAddr4,
@@ -20,6 +19,7 @@ import {
   type Prefix4,
   type Prefix6,
 } from './prefix.js'
+import { replaceFile } from './replace-file.js'
 
 export interface SubnetFile {
   /** Null in networks of IPv6 alone. */
@@ -55,25 +55,8 @@ export function formatSubnetFile(file: SubnetFile): string {
  * @throws Node's file-system errors (`code`, `path`); nothing is left behind then
  */
 export async function writeSubnetFile(path: string, file: SubnetFile): Promise<void> {
-  const folder = dirname(path)
-  await makeFolder(folder)
-  const temporary = join(folder, `.${basename(path)}${randomBytes(8).toString('hex')}`)
-  const mode = await modeFor(path)
-  try {
-    const handle = await open(temporary, 'wx', mode)
-    try {
-      await handle.chmod(mode)
-      await handle.writeFile(formatSubnetFile(file))
-      await handle.sync()
-    } finally {
-      await handle.close()
-    }
-    await rename(temporary, path)
-  } catch (error) {
-    await rm(temporary, { force: true })
-    throw error
-  }
-  await syncFolder(folder)
+  await makeFolder(dirname(path))
+  await replaceFile(path, formatSubnetFile(file), await modeFor(path))
 }
 
 /**
@@ -107,16 +90,6 @@ async function modeFor(path: string): Promise<number> {
     return found.isFile() ? found.mode & 0o777 : 0o644
   } catch {
     return 0o644
-  }
-}
-
-/** Makes the rename durable. */
-async function syncFolder(folder: string): Promise<void> {
-  const handle = await open(folder, 'r')
-  try {
-    await handle.sync()
-  } finally {
-    await handle.close()
   }
 }
 

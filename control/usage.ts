@@ -9,15 +9,10 @@ export function usageText(): string {
     `${title}\n${flags.map(flagText).join('')}\n`
   const shown = FLAGS.filter((flag) => flag.isHidden !== true)
   const flannels = shown.filter((flag) => flag.origin === 'flannel')
-  const isBuilt = (flag: Flag) => flag.unbuiltUnless === undefined
   const example = FLAGS[0] && environmentName(FLAGS[0])
   return [
     'Usage: heddled [OPTION]...\n\n',
-    section("Flannel's options:", flannels.filter(isBuilt)),
-    section(
-      "Flannel's options that are not built yet and are refused unless they ask for nothing:",
-      flannels.filter((flag) => !isBuilt(flag)),
-    ),
+    section("Flannel's options:", flannels),
     section(
       "Heddle's own:",
       shown.filter((flag) => flag.origin === 'heddle'),

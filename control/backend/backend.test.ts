@@ -8,7 +8,6 @@ import { addressNeeds, createBackend, type PathEnd } from './backend.js'
 import { refuseHolder, whyNotOurs } from './takeover.js'
 import { parseNetworkConfig } from '../network-config.js'
 import { formatLeaseAttrs, parseLeaseAttrs } from '../lease-json.js'
-import { leaseOf } from '../scripted-store.js'
 
 const EXTERNAL = {
   name: 'eth0',
@@ -35,10 +34,7 @@ const create = (
   external: typeof EXTERNAL | typeof ONLY4 = ONLY4,
 ) =>
   createBackend(configOf(options, network), external, {
-    readLeases: async () => [
-      leaseOf('10.5.1.0-24', '198.51.100.2'),
-      leaseOf('10.5.2.0-24', '198.51.100.1', { attrs: parseLeaseAttrs(value) }),
-    ],
+    published: async () => parseLeaseAttrs(value),
     whyNoVxlan: async () => null,
     runCommand,
   })
@@ -272,7 +268,7 @@ t.test('vxlan: who carries the packets', async (t) => {
     const { tunnels, kernel, notes } = await createBackend(
       configOf({ Type: 'vxlan', ...options }),
       ONLY4,
-      { readLeases: async () => [], whyNoVxlan: async () => why, runCommand },
+      { published: async () => null, whyNoVxlan: async () => why, runCommand },
     )
     return { user: tunnels.length, kernel: kernel.length, notes }
   }

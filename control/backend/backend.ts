@@ -17,7 +17,7 @@
 import type { EncapChoice, Mac, PeerEndpoint } from '../../dataplane/index.js'
 import type { AddressNeeds, ChosenInterface } from '../host/interface.js'
 import type { HostState } from '../host/state.js'
-import type { Lease, LeaseAttrs, LeaseSubnet } from '../lease.js'
+import type { LeaseAttrs, LeaseSubnet } from '../lease.js'
 import type { NetworkConfig } from '../network-config.js'
 import { createAlloc } from './alloc.js'
 import { parseUnderlay, requireBackendType } from './config.js'
@@ -100,8 +100,8 @@ export interface Backend {
 
 /** What backends ask of the store and of the host. */
 export interface Facts {
-  /** The leases of the network; asked for only where the own lease tells something. */
-  readLeases(): Promise<readonly Lease[]>
+  /** What the host of these addresses published last time, null = nothing; asked for only where it tells something. */
+  published(own: Pick<LeaseAttrs, 'publicIP' | 'publicIPv6'>): Promise<LeaseAttrs | null>
   /** Why the kernel makes no VXLAN devices; null = it does. */
   whyNoVxlan(): Promise<string | null>
   /** Runs a command of the `extension` backend. @see runCommand */

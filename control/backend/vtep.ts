@@ -5,7 +5,7 @@
  */
 import { isStation, parseMac, type Mac } from '../../dataplane/index.js'
 import { fieldsOf } from '../json-object.js'
-import { isSameHost, type Lease, type LeaseAttrs } from '../lease.js'
+import type { LeaseAttrs } from '../lease.js'
 import { wrongType } from './reach.js'
 
 /** BackendType of `vxlan` leases. */
@@ -32,13 +32,8 @@ export function vtepOf(
 }
 
 /** The MAC address that this host published last time, null = none: its peers still know it. */
-export function previousMac(
-  leases: readonly Lease[],
-  addresses: Pick<LeaseAttrs, 'publicIP' | 'publicIPv6'>,
-  family: 4 | 6,
-): Mac | null {
-  const own = leases.find(({ attrs }) => isSameHost(attrs, addresses))
-  if (own === undefined) return null
-  const vtep = vtepOf(own.attrs, family)
+export function previousMac(published: LeaseAttrs | null, family: 4 | 6): Mac | null {
+  if (published === null) return null
+  const vtep = vtepOf(published, family)
   return 'mac' in vtep ? vtep.mac : null
 }

@@ -23,14 +23,13 @@ export async function createVxlan(
   facts: Facts,
 ): Promise<Backend> {
   const vxlan = parseVxlanBackend(config)
-  const leases = await facts.readLeases()
   const { port, directRouting } = vxlan
   const underlay = parseUnderlay(config)
   const ipv4 = config.ipv4 !== null
   const ipv6 = config.ipv6 !== null
   const addresses = publicAddresses(external)
-  const macOf = (family: Family): Mac =>
-    previousMac(leases, addresses, family) ?? createMac(randomBytes(6))
+  const published = await facts.published(addresses)
+  const macOf = (family: Family): Mac => previousMac(published, family) ?? createMac(randomBytes(6))
   const own = vxlan.mtu === null ? external : { ...external, mtu: vxlan.mtu }
   const data = (mac: Mac) => ({ VNI: vxlan.vni, VtepMAC: formatMac(mac) })
   const publish = (mac4: Mac | null, mac6: Mac | null): LeaseAttrs => ({
@@ -50,11 +49,11 @@ export async function createVxlan(
   const devices: { name: string; family: Family; mac: Mac }[] = []
   if (ipv4) devices.push({ name, family: 4, mac: macOf(4) })
   if (ipv6) devices.push({ name: `flannel-v6.${String(vxlan.vni)}`, family: 6, mac: macOf(6) })
-  const published = (family: Family) => devices.find((d) => d.family === family)?.mac ?? null
+  const ownMac = (family: Family) => devices.find((d) => d.family === family)?.mac ?? null
   const common = {
     ...PLAIN,
     port,
-    attrs: publish(published(4), published(6)),
+    attrs: publish(ownMac(4), ownMac(6)),
     directRouting,
     notes,
   }

@@ -5,6 +5,7 @@
  *     node control/cli/bootstrap.mjs demo [options of heddle demo]
  *     node control/cli/bootstrap.mjs test [parts of test file names]
  *     node control/cli/bootstrap.mjs compat [names of cases, such as F12]
+ *     node control/cli/bootstrap.mjs kube [parts of test file names]
  *     node control/cli/bootstrap.mjs bench [options of the benchmark]
  *     node control/cli/bootstrap.mjs bench-control [options of the benchmark of the control plane]
  *     node control/cli/bootstrap.mjs compare [two records, or --commits and two commits]
@@ -42,6 +43,11 @@ const JOBS = {
         await load('control/compat-table.js'),
         args,
       ),
+  },
+  kube: {
+    command: 'run test:kube',
+    groups: ['demo', 'etcd', 'test', 'bench'],
+    run: async () => (await import('./test-run/kube.mjs')).runKube(args),
   },
   bench: {
     command: 'run bench',

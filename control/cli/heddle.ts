@@ -4,6 +4,7 @@
  */
 import { demo } from './demo.js'
 import { dockerOpts } from './docker-opts.js'
+import { installConf } from './install-conf.js'
 import { reload } from './reload.js'
 import { replay } from './replay.js'
 import { status } from './status.js'
@@ -20,6 +21,7 @@ const COMMANDS: Readonly<
 > = {
   demo: { what: 'two hosts on this machine, with real traffic', run: demo },
   'docker-opts': { what: 'options for dockerd from subnet.env', run: dockerOpts },
+  'install-conf': { what: 'copy a CNI configuration, whole or not at all', run: installConf },
   reload: { what: 'have heddled start anew without losing a packet', run: reload },
   replay: {
     what: 'run a capture through the engine and see what becomes of each packet',
@@ -29,7 +31,7 @@ const COMMANDS: Readonly<
 }
 
 function usage(): string {
-  const list = Object.entries(COMMANDS).map(([name, c]) => `  ${name.padEnd(11)} ${c.what}`)
+  const list = Object.entries(COMMANDS).map(([name, c]) => `  ${name.padEnd(12)} ${c.what}`)
   return `usage: heddle COMMAND [options]\n\n${list.join('\n')}\n\n\`heddle COMMAND --help\` tells a command's options.\n`
 }
 

@@ -94,11 +94,11 @@ t.test('a daemon that cannot start says why', { skip }, async (t) => {
       says: [/1 to 1439/],
     },
     {
-      name: 'a flag that is not built yet',
+      name: 'Kubernetes outside of a pod, without an address',
       host: h2,
       args: ['--kube-subnet-mgr'],
-      code: EXIT_USAGE,
-      says: [/kube-subnet-mgr/, /not built yet/],
+      code: EXIT_FATAL,
+      says: [/KUBERNETES_SERVICE_HOST/, /--kubeconfig-file/],
     },
     {
       name: 'a health port that is taken',

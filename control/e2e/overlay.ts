@@ -11,6 +11,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { FIREWALL_MODE } from '../lab/firewall-mode.js'
 import type { Host, Pod } from '../lab/host.js'
+import type { KubeCluster } from '../lab/kube/cluster.js'
 import { createLab, type Lab } from '../lab/lab.js'
 import type { ManagedProcess } from '../lab/process.js'
 import { readStatus } from '../control-socket.js'
@@ -41,8 +42,11 @@ export interface OverlayOptions {
   readonly ipv6?: boolean
   /** MTU of the underlay, bytes; default 1500. */
   readonly mtu?: number
-  /** `file`: a directory; `etcd`: a real server in the switch namespace. */
-  readonly store: 'file' | 'etcd'
+  /**
+   * `file`: a directory; `etcd`: a real server in the switch namespace; `kubernetes`: an API there, with a node for
+   * each host.
+   */
+  readonly store: 'file' | 'etcd' | 'kubernetes'
   /** Members of the network configuration beside its backend; default {@link NETWORK} alone. */
   readonly network?: Readonly<Record<string, unknown>>
   /** Members of the network configuration's Backend beside its type. */
@@ -59,6 +63,7 @@ export class Overlay {
   /** The latest daemon of each host. */
   readonly daemons = new Map<Host, ManagedProcess>()
   readonly #options: OverlayOptions
+  #cluster: KubeCluster | null = null
 
   constructor(lab: Lab, options: OverlayOptions) {
     this.lab = lab
@@ -70,10 +75,27 @@ export class Overlay {
     return this.lab.host(number)
   }
 
+  /** Of an overlay with it. */
+  get cluster(): KubeCluster {
+    if (this.#cluster === null) throw new Error('this overlay has no Kubernetes')
+    return this.#cluster
+  }
+
+  /** Starts the server of the store, if it has one. */
+  async startStore(): Promise<void> {
+    if (this.#options.store === 'etcd') await this.lab.startEtcd()
+    if (this.#options.store !== 'kubernetes') return
+    this.#cluster = await this.lab.startKubernetes()
+    for (const [i, { name }] of this.lab.hosts.entries()) {
+      await this.#cluster.addNode(name, podCIDRs(i + 1, this.#options.network))
+    }
+  }
+
   /** Writes the network configuration to the store. */
   async configure(config: object): Promise<void> {
     const text = JSON.stringify({ ...FIREWALL_MODE, ...config })
     if (this.#options.store === 'etcd') await this.lab.etcd.put(`${PREFIX}/config`, text)
+    else if (this.#options.store === 'kubernetes') writeFileSync(this.netConfig, text)
     else {
       mkdirSync(this.directory, { recursive: true })
       writeFileSync(join(this.directory, 'config'), text)
@@ -89,16 +111,31 @@ export class Overlay {
     args: readonly string[] = [],
     iface?: readonly string[],
   ): Promise<ManagedProcess> {
-    const daemon =
-      this.#options.store === 'etcd'
-        ? await host.startDaemon(
-            null,
-            [`--etcd-endpoints=${this.lab.etcd.endpoint}`, ...args],
-            iface,
-          )
-        : await host.startDaemon(`file:${this.directory}`, args, iface)
+    const daemon = await host.startDaemon(null, [...this.#storeFlags(), ...args], iface, {
+      NODE_NAME: host.name,
+    })
     this.daemons.set(host, daemon)
     return daemon
+  }
+
+  /** File with the network configuration of an overlay with Kubernetes. */
+  get netConfig(): string {
+    return join(this.lab.dir, 'net-conf.json')
+  }
+
+  #storeFlags(): string[] {
+    switch (this.#options.store) {
+      case 'etcd':
+        return [`--etcd-endpoints=${this.lab.etcd.endpoint}`]
+      case 'kubernetes':
+        return [
+          '--kube-subnet-mgr',
+          `--kubeconfig-file=${this.cluster.kubeconfig}`,
+          `--net-config-path=${this.netConfig}`,
+        ]
+      case 'file':
+        return [`--store=file:${this.directory}`]
+    }
   }
 
   /** The running daemon of a host. */
@@ -171,7 +208,7 @@ export async function createOverlay(t: Test, options: OverlayOptions): Promise<O
     if (!t.passing()) process.stderr.write(overlay.logs())
     await lab.close()
   })
-  if (options.store === 'etcd') await lab.startEtcd()
+  await overlay.startStore()
   await overlay.configure({
     ...(options.network?.['EnableIPv4'] === false ? {} : { Network: NETWORK }),
     ...options.network,
@@ -186,6 +223,13 @@ export async function createOverlay(t: Test, options: OverlayOptions): Promise<O
     throw fault
   }
   return overlay
+}
+
+/** What a controller manager would give to the node of a host. */
+function podCIDRs(number: number, network: OverlayOptions['network'] = {}): string[] {
+  const v4 = network['EnableIPv4'] === false ? [] : [`10.5.${String(number)}.0/24`]
+  const v6 = network['EnableIPv6'] === true ? [`fd00:5:0:${String(number)}::/64`] : []
+  return [...v4, ...v6]
 }
 
 /**

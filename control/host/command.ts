@@ -35,9 +35,27 @@ export function runCommand(
   variables: Readonly<Record<string, string>>,
   input: string,
 ): Promise<string> {
-  const env = { ...process.env, ...variables }
-  const [program = '', ...args] = splitCommand(command, env)
+  const [program = '', ...args] = splitCommand(command, { ...process.env, ...variables })
+  return runArguments({ title: command, program, args, variables, input })
+}
+
+export interface CommandRun {
+  /** What it is called in an error. */
+  readonly title: string
+  readonly program: string
+  /** Taken as they are. */
+  readonly args: readonly string[]
+  /** Beside the daemon's own environment. */
+  readonly variables: Readonly<Record<string, string>>
+  /** What it reads from its standard input. */
+  readonly input: string
+}
+
+/** Runs a command whose arguments are known one by one. @throws as {@link runCommand} */
+export function runArguments(run: CommandRun): Promise<string> {
+  const { title, program, args, variables, input } = run
   return new Promise((resolve, reject) => {
+    const env = { ...process.env, ...variables }
     const options = { env, timeout: TIMEOUT_MS, maxBuffer: 1 << 20 }
     const child = execFile(program, args, options, (error, stdout, stderr) => {
       if (error === null) {
@@ -47,7 +65,7 @@ export function runCommand(
       const said = stderr.trim() || error.message
       const ended = error.signal ?? error.code
       reject(
-        new HeddleError('HEDDLE_COMMAND', `\`${command}\` ended with ${String(ended)}: ${said}`, {
+        new HeddleError('HEDDLE_COMMAND', `\`${title}\` ended with ${String(ended)}: ${said}`, {
           cause: error,
         }),
       )

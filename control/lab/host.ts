@@ -68,15 +68,20 @@ export class Host extends Netns {
    * Starts heddled on this host, with this host's subnet file.
    * @param store  value of `--store`, or null to pass the store in `args` (`--etcd-endpoints=…`)
    * @param iface  how it is told its interface
+   * @param env    variables beside the lab's
    */
   startDaemon(
     store: string | null,
     args: readonly string[] = [],
     iface: readonly string[] = ['--iface=eth0'],
+    env: Readonly<Record<string, string>> = {},
   ): Promise<ManagedProcess> {
     const own = [...iface, `--subnet-file=${this.subnetFile}`]
     const chosen = store === null ? [] : [`--store=${store}`]
-    return this.spawn(process.execPath, [HEDDLED, ...chosen, ...own, ...args], { name: 'heddled' })
+    return this.spawn(process.execPath, [HEDDLED, ...chosen, ...own, ...args], {
+      name: 'heddled',
+      env,
+    })
   }
 
   /** What the daemon told the container runtime; waits for it. */

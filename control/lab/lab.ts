@@ -12,6 +12,7 @@ import { mkdirSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Etcd } from './etcd.js'
+import { KubeCluster } from './kube/cluster.js'
 import { Host } from './host.js'
 import { Netns } from './netns.js'
 import {
@@ -68,6 +69,13 @@ export class Lab {
     const host = this.hosts[number - 1]
     if (host === undefined) throw new RangeError(`the lab has no host ${number}`)
     return host
+  }
+
+  /** Starts the API of a Kubernetes in the switch namespace and waits until it answers. */
+  async startKubernetes(): Promise<KubeCluster> {
+    const cluster = new KubeCluster(this.switch, SWITCH_ADDRESS, 6443)
+    await cluster.create()
+    return cluster
   }
 
   /** Starts etcd in the switch namespace and waits until it answers. */

@@ -14,7 +14,7 @@ export class EventRecorder {
   readonly leases = new Map<string, Lease>()
   readonly #stop = new AbortController()
 
-  constructor(store: SubnetStore) {
+  constructor(store: Pick<SubnetStore, 'watch'>) {
     this.ended = this.#follow(store.watch(this.#stop.signal))
     this.ended.catch(() => undefined)
   }

@@ -4,25 +4,27 @@
  */
 import { describeError, HeddleError, isHeddleError } from '../errors.js'
 import type { Logger } from '../log.js'
-import { parseNetworkConfig, type NetworkConfig } from '../network-config.js'
+import type { NetworkConfig } from '../network-config.js'
 import { isAborted, sleep } from './abort.js'
-import type { SubnetStore } from './store.js'
 
 /** Pause between attempts, as flannel. */
 const RETRY_MS = 1000
 
-/** Reads the network configuration, trying again until there is a valid one; null = the signal fired. */
+/**
+ * Reads the network configuration, trying again until there is a valid one.
+ * @param read  null = nobody has written it yet
+ * @returns     null = the signal fired
+ */
 export async function awaitConfig(
-  store: SubnetStore,
+  read: () => Promise<NetworkConfig | null>,
   log: Logger,
   signal: AbortSignal,
 ): Promise<NetworkConfig | null> {
   let last = ''
   while (!signal.aborted) {
     try {
-      const text = await store.readConfig(signal)
-      if (text === null) throw new HeddleError('HEDDLE_CONFIG', 'nobody has written it yet')
-      const config = parseNetworkConfig(text)
+      const config = await read()
+      if (config === null) throw new HeddleError('HEDDLE_CONFIG', 'nobody has written it yet')
       log.info(`Found network config - Backend type: ${config.backend.type}`)
       return config
     } catch (error) {

@@ -36,12 +36,18 @@ const NEEDED = {
     { name: 'nftables', command: 'nft', what: 'nft of nftables' },
     { name: 'socat', command: 'socat', what: 'socat' },
     { name: 'curl', command: 'curl', what: 'curl' },
+    { name: 'openssl', command: 'openssl', what: 'openssl 3' },
     {
       name: 'containernetworking-plugins',
       file: '/usr/lib/cni/bridge',
       what: 'the CNI plugins',
     },
     { name: 'python3', command: 'python3', what: 'Python 3' },
+  ],
+  kube: [
+    { name: 'golang-go', command: 'go', what: 'Go 1.19' },
+    { name: 'make', command: 'make', what: 'make' },
+    { name: 'rsync', command: 'rsync', what: 'rsync' },
   ],
   bench: [
     { name: 'iperf3', command: 'iperf3', service: 'iperf3', what: 'iperf3' },

@@ -1,0 +1,196 @@
+/**
+ * The own lease in Kubernetes: publishes this host by annotations of its node, and keeps them so.
+ */
+import { isDeepStrictEqual } from 'node:util'
+import { describeError, HeddleError, isHeddleError } from '../errors.js'
+import { formatSubnet, hostAddress, NO_IPV4, type Lease, type LeaseAttrs } from '../lease.js'
+import type { Tenure } from '../leasing.js'
+import type { Logger } from '../log.js'
+import type { NetworkConfig } from '../network-config.js'
+import { contains4, contains6, formatPrefix4, formatPrefix6 } from '../prefix.js'
+import { seldom } from '../seldom.js'
+import { isAborted, joinSignals, sleep } from '../store/abort.js'
+import { annotationChanges, type AnnotationNames } from './annotations.js'
+import type { KubeApi } from './api.js'
+import { attrsOfNode, readNode, subnetsOf, type KubeNode } from './node.js'
+import { NODES } from './node-watch.js'
+
+/** Time between looks at the own node where nothing has changed, ms; flannel's time of resync. */
+const LOOK_MS = 300_000
+/** Pause after a failure, ms; flannel's. */
+const RETRY_MS = 3000
+
+export interface NodeTenureOptions {
+  readonly api: KubeApi
+  /** Reads the own node. */
+  readonly ownNode: (signal: AbortSignal) => Promise<KubeNode>
+  readonly names: AnnotationNames
+  readonly config: NetworkConfig
+  readonly attrs: LeaseAttrs
+  /** Whether the node is told that its network is there. */
+  readonly setCondition: boolean
+  readonly log: Logger
+}
+
+export class NodeTenure implements Tenure {
+  readonly #options: NodeTenureOptions
+  readonly #tell: (text: string) => void
+  #lease: Lease | null = null
+  #isReady = false
+  /** The node that has been told of its network. */
+  #toldUid: string | null = null
+  /** Something may be amiss with the own node. */
+  #isDoubtful = false
+  #wake = new AbortController()
+
+  constructor(options: NodeTenureOptions) {
+    this.#options = options
+    this.#tell = seldom((text) => {
+      options.log.error(text)
+    })
+  }
+
+  /** @throws Error before {@link take} */
+  get lease(): Lease {
+    if (this.#lease === null) throw new Error('the lease is not taken yet')
+    return this.#lease
+  }
+
+  /**
+   * Reads which subnet the node has, and publishes this host.
+   * @throws HeddleError HEDDLE_CONFIG for a subnet that is none of the network's; HEDDLE_STORE, retryable, while the
+   *   node has none or the API does not answer
+   */
+  async take(signal: AbortSignal): Promise<void> {
+    const { log } = this.#options
+    await this.#put(signal)
+    const { subnet, attrs } = this.lease
+    log.info(`Found lease (${formatSubnet(subnet)}) of this node, publishing ${hostAddress(attrs)}`)
+  }
+
+  noteReady(): void {
+    this.#isReady = true
+    this.#doubt()
+  }
+
+  async renew(signal: AbortSignal): Promise<void> {
+    while (!isAborted(signal)) {
+      try {
+        if (this.#isDoubtful) {
+          this.#isDoubtful = false
+          await this.#put(signal)
+        }
+        await this.#pause(LOOK_MS, signal)
+        this.#isDoubtful = true
+      } catch (error) {
+        if (isAborted(signal)) return
+        if (!isHeddleError(error, 'HEDDLE_STORE')) throw error
+        this.#tell(
+          `own node cannot be kept as it should be, forwarding goes on: ${describeError(error)}`,
+        )
+        await this.#pause(RETRY_MS, signal)
+        this.#isDoubtful = true
+      }
+    }
+  }
+
+  observe(seen: Lease | null): Promise<void> {
+    if (seen === null || !isDeepStrictEqual(seen.attrs, this.lease.attrs)) this.#doubt()
+    return Promise.resolve()
+  }
+
+  #doubt(): void {
+    this.#isDoubtful = true
+    this.#wake.abort()
+  }
+
+  async #pause(ms: number, signal: AbortSignal): Promise<void> {
+    this.#wake = new AbortController()
+    if (this.#isDoubtful) return
+    const either = joinSignals(signal, this.#wake.signal)
+    await sleep(ms, either.signal).catch(() => undefined)
+    either.dispose()
+  }
+
+  /** Puts the own node right. */
+  async #put(signal: AbortSignal): Promise<void> {
+    const { api, ownNode, names, attrs, config, log } = this.#options
+    let node = await ownNode(signal)
+    const subnet = subnetOf(node, config)
+    const before = this.#lease
+    if (before !== null && formatSubnet(before.subnet) !== formatSubnet(subnet)) {
+      throw new HeddleError(
+        'HEDDLE_LEASE_LOST',
+        `node ${node.name} has the subnet ${formatSubnet(subnet)} now, and no longer ${formatSubnet(before.subnet)}; restart heddled, and the pods of this host`,
+      )
+    }
+    const path = `${NODES}/${encodeURIComponent(node.name)}/status`
+    const changes = annotationChanges(names, node.annotations, attrs)
+    if (Object.keys(changes).length > 0) {
+      const written = Object.keys(changes).join(', ')
+      const patch = { metadata: { annotations: changes } }
+      node = readNode(await api.patch(path, patch, signal)) ?? node
+      log.info(`wrote the annotations of node ${node.name}: ${written}`)
+    }
+    const published = attrsOfNode(node, names)
+    this.#lease = {
+      subnet,
+      attrs: 'fault' in published ? attrs : published,
+      expiresAt: null,
+      version: node.resourceVersion,
+      storeLease: '',
+    }
+    if (this.#options.setCondition && this.#isReady && this.#toldUid !== node.uid) {
+      await api.patch(path, { status: { conditions: [networkIsThere(new Date())] } }, signal)
+      this.#toldUid = node.uid
+      log.info(`told node ${node.name} that its network is there`)
+    }
+  }
+}
+
+/**
+ * The subnet of a node in the families of the network.
+ * @throws HeddleError HEDDLE_STORE, retryable, where it has none yet; HEDDLE_CONFIG for one outside the network
+ */
+function subnetOf(node: KubeNode, { ipv4, ipv6 }: NetworkConfig): Lease['subnet'] {
+  const { v4, v6 } = subnetsOf(node)
+  const none = (family: string): never => {
+    throw new HeddleError(
+      'HEDDLE_STORE',
+      `node ${node.name} has no ${family} podCIDR yet; kube-controller-manager assigns them with --allocate-node-cidrs and --cluster-cidr (kubeadm init --pod-network-cidr)`,
+      { retryable: true },
+    )
+  }
+  const outside = (subnet: string, network: string): never => {
+    throw new HeddleError(
+      'HEDDLE_CONFIG',
+      `podCIDR ${subnet} of node ${node.name} is not inside the network ${network}; make the network configuration and --cluster-cidr of kube-controller-manager agree`,
+    )
+  }
+  if (ipv4 !== null) {
+    if (v4 === null) return none('IPv4')
+    if (v4.len < ipv4.network.len || !contains4(ipv4.network, v4.addr)) {
+      return outside(formatPrefix4(v4), formatPrefix4(ipv4.network))
+    }
+  }
+  if (ipv6 !== null) {
+    if (v6 === null) return none('IPv6')
+    if (v6.len < ipv6.network.len || !contains6(ipv6.network, v6.addr)) {
+      return outside(formatPrefix6(v6), formatPrefix6(ipv6.network))
+    }
+  }
+  return { v4: ipv4 === null ? NO_IPV4 : (v4 ?? NO_IPV4), v6: ipv6 === null ? null : v6 }
+}
+
+/** The condition by which the scheduler lets pods onto a node. Source: flannel behaviour, node condition */
+function networkIsThere(now: Date): object {
+  const time = now.toISOString().replace(/\.\d+Z$/, 'Z')
+  return {
+    type: 'NetworkUnavailable',
+    status: 'False',
+    lastHeartbeatTime: time,
+    lastTransitionTime: time,
+    reason: 'FlannelIsUp',
+    message: 'Flannel is running on this node',
+  }
+}

@@ -1,0 +1,35 @@
+/**
+ * The objects of docs/kubernetes/heddle.yaml, for the tests that hold the manifest to what the daemon needs.
+ */
+import { readFileSync } from 'node:fs'
+import { parseAllDocuments } from 'yaml'
+
+export interface ManifestObject {
+  readonly kind: string
+  readonly metadata: { readonly name: string; readonly namespace?: string }
+  readonly [member: string]: unknown
+}
+
+/** In the order of the file. */
+export function readManifest(): ManifestObject[] {
+  const text = readFileSync(
+    new URL('../../../../docs/kubernetes/heddle.yaml', import.meta.url),
+    'utf8',
+  )
+  return parseAllDocuments(text).map((document) => document.toJS() as ManifestObject)
+}
+
+/** Where the API keeps objects of a kind. */
+export function pathOf({ kind, metadata: { namespace } }: ManifestObject): string {
+  const groups: Readonly<Record<string, string>> = {
+    ClusterRole: '/apis/rbac.authorization.k8s.io/v1/clusterroles',
+    ClusterRoleBinding: '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings',
+    Namespace: '/api/v1/namespaces',
+    DaemonSet: `/apis/apps/v1/namespaces/${String(namespace)}/daemonsets`,
+    ServiceAccount: `/api/v1/namespaces/${String(namespace)}/serviceaccounts`,
+    ConfigMap: `/api/v1/namespaces/${String(namespace)}/configmaps`,
+  }
+  const path = groups[kind]
+  if (path === undefined) throw new Error(`the manifest has a ${kind}, which no test expects`)
+  return path
+}
