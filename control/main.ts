@@ -17,6 +17,7 @@ import { takeOrders } from './orders.js'
 import { createNotify } from './sd-notify.js'
 import { openLeasing } from './open-leasing.js'
 import { serveControl } from './control-socket.js'
+import { isAbortError } from './store/abort.js'
 import type { StoreObserver } from './store/store.js'
 import { readPreviousSubnet } from './subnet-file.js'
 import { usageText } from './usage.js'
@@ -91,6 +92,12 @@ async function runDaemon(
         agent.noteConnection(isUp, detail)
       },
     }
+    let isReady = false
+    const orders = takeOrders(stop, () => agent.whyNotAnew(), notify, log)
+    if (options.healthz !== null) {
+      const health = await startHealthServer(options.healthz, () => isReady)
+      closers.push(() => health.close())
+    }
     const previous = await readPreviousSubnet(options.subnetFile)
     const leasing = await openLeasing(
       options,
@@ -98,6 +105,7 @@ async function runDaemon(
       stop.signal,
     )
     closers.push(() => leasing.close())
+    log.info(`Created subnet manager: ${leasing.description}`)
     const agent = new Agent({
       leasing,
       ifaces: options.ifaces,
@@ -124,13 +132,6 @@ async function runDaemon(
         if (fault !== null) log.warn(fault)
       },
     })
-    let isReady = false
-    log.info(`Created subnet manager: ${leasing.description}`)
-    const orders = takeOrders(stop, () => agent.whyNotAnew(), notify, log)
-    if (options.healthz !== null) {
-      const health = await startHealthServer(options.healthz, () => isReady)
-      closers.push(() => health.close())
-    }
     const status = await serveControl(options.subnetFile, () => agent.status(), orders)
     closers.push(() => status.close())
     const period = watchdogPeriod(process.env, process.pid)
@@ -140,6 +141,9 @@ async function runDaemon(
     await agent.run(stop.signal)
     await closeAll()
     if (orders.isAnew) becomeAnew(agent.left)
+  } catch (error) {
+    // Stopped before there was an agent.
+    if (!(stop.signal.aborted && isAbortError(error))) throw error
   } finally {
     await closeAll()
   }

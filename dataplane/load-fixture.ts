@@ -7,8 +7,7 @@
  *
  * All run until SIGTERM, 64 datagrams or runs a call, so that they are not what limits. A sender prints
  * {"sending":true} with its first call and, at its end, {"sent":…,"seconds":…}: datagrams that the kernel took.
- * A receiver prints {"taking":true}, then every 50 ms {"at":…,"taken":…}: Unix time in ms, datagrams so
- * far; at its end {"taken":…,"overflow":…}, the latter those that it was too slow for.
+ * A receiver prints {"taking":true} and, at its end, {"taken":…,"overflow":…}, the latter those that it was too slow for.
  */
 import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises'
 import { parseAddress4 } from './address.js'
@@ -75,7 +74,6 @@ async function take(): Promise<void> {
   const fds = Int32Array.of(socket.fd)
   const events = new Int32Array(1)
   let taken = 0
-  let told = 0
   say({ taking: true })
   while (!isOver) {
     const end = performance.now() + PERIOD_MS
@@ -85,8 +83,6 @@ async function take(): Promise<void> {
       taken += got
       if (got === 0) native.wait(fds, events, 0, PERIOD_MS)
     }
-    if (taken !== told) say({ at: Date.now(), taken })
-    told = taken
     await turn()
   }
   for (let got = -1; got !== 0; taken += got) {

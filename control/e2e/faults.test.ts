@@ -96,7 +96,7 @@ t.test('a daemon that cannot start says why', { skip }, async (t) => {
     {
       name: 'Kubernetes outside of a pod, without an address',
       host: h2,
-      args: ['--kube-subnet-mgr'],
+      args: ['--store=etcd', '--kube-subnet-mgr'],
       code: EXIT_FATAL,
       says: [/KUBERNETES_SERVICE_HOST/, /--kubeconfig-file/],
     },

@@ -58,12 +58,6 @@ export class Sender {
   }
 }
 
-/** Datagrams taken so far, and when: Unix time in ms. */
-export interface Reading {
-  readonly at: number
-  readonly taken: number
-}
-
 /** A program that takes what comes to a port. */
 export class Receiver {
   readonly #child: ManagedProcess
@@ -77,13 +71,6 @@ export class Receiver {
     const child = await at.spawn(process.execPath, args, { name: 'load-take' })
     await child.waitFor(/"taking":true/)
     return new Receiver(child)
-  }
-
-  /** Readings so far, one about every 50 ms. */
-  readings(): Reading[] {
-    return lines(this.#child)
-      .filter((line) => line.startsWith('{"at"') && line.endsWith('}'))
-      .map((line) => JSON.parse(line) as Reading)
   }
 
   /** Ends it. @returns datagrams taken, and those that its own socket had no room for */

@@ -37,10 +37,15 @@ const RUNS: Readonly<Record<string, readonly Once[]>> = {
     { args: ['--healthz-port=many'], code: 2, err: /healthz-port/ },
     { args: ['--version=maybe'], code: 2, err: /version/ },
     { args: ['--iface'], code: 2, err: /iface/ },
-    { args: ['--kube-subnet-mgr'], code: 2, err: /--kube-subnet-mgr=true .*not built yet/ },
+    { args: ['--kube-subnet-mgr', '--store=file:/x'], code: 2, err: /exclude each other/ },
   ],
-  'F24 variables that ask for what is not built are refused': [
-    { args: [], env: { FLANNELD_KUBE_SUBNET_MGR: 'true' }, code: 2, err: /FLANNELD_KUBE_SUBNET_M/ },
+  'F24 variables are flags': [
+    {
+      args: ['--store=file:/x'],
+      env: { FLANNELD_KUBE_SUBNET_MGR: 'true' },
+      code: 2,
+      err: /exclude each other/,
+    },
   ],
   'F25 the version goes to stderr, exit 0, before anything else': [
     { args: ['--version'], code: 0, err: new RegExp(`^${VERSION}\n$`) },

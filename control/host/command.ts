@@ -6,6 +6,8 @@ import { execFile } from 'node:child_process'
 import { HeddleError } from '../errors.js'
 
 const TIMEOUT_MS = 300_000
+/** Characters of what a command said that an error repeats. */
+const MAX_SAID = 2000
 const VARIABLE = /\$(?:(\w+)|\{(\w+)\})/g
 
 /** Program and arguments of a command. A variable that nobody has set is empty. */
@@ -36,7 +38,7 @@ export function runCommand(
   input: string,
 ): Promise<string> {
   const [program = '', ...args] = splitCommand(command, { ...process.env, ...variables })
-  return runArguments({ title: command, program, args, variables, input })
+  return runArguments({ title: command, program, args, variables, input, timeoutMs: TIMEOUT_MS })
 }
 
 export interface CommandRun {
@@ -49,26 +51,24 @@ export interface CommandRun {
   readonly variables: Readonly<Record<string, string>>
   /** What it reads from its standard input. */
   readonly input: string
+  readonly timeoutMs: number
 }
 
 /** Runs a command whose arguments are known one by one. @throws as {@link runCommand} */
 export function runArguments(run: CommandRun): Promise<string> {
-  const { title, program, args, variables, input } = run
+  const { title, program, args, variables, input, timeoutMs } = run
   return new Promise((resolve, reject) => {
     const env = { ...process.env, ...variables }
-    const options = { env, timeout: TIMEOUT_MS, maxBuffer: 1 << 20 }
+    const options = { env, timeout: timeoutMs, maxBuffer: 1 << 20 }
     const child = execFile(program, args, options, (error, stdout, stderr) => {
       if (error === null) {
         resolve(stdout)
         return
       }
-      const said = stderr.trim() || error.message
-      const ended = error.signal ?? error.code
-      reject(
-        new HeddleError('HEDDLE_COMMAND', `\`${title}\` ended with ${String(ended)}: ${said}`, {
-          cause: error,
-        }),
-      )
+      // Not the error's own message, and no cause: it repeats the arguments, which may hold secrets.
+      const said = stderr.trim().slice(0, MAX_SAID)
+      const ended = `\`${title}\` ended with ${String(error.signal ?? error.code)}`
+      reject(new HeddleError('HEDDLE_COMMAND', said === '' ? ended : `${ended}: ${said}`))
     })
     child.stdin?.on('error', () => undefined)
     child.stdin?.end(input)

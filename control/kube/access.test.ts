@@ -40,9 +40,9 @@ t.test('in a pod', async (t) => {
   })
   t.equal(access.server.href, 'https://[fd00::1]/')
   t.equal(String(access.ca), 'CA')
-  t.match(await access.credentials(), { authorization: 'Bearer first', cert: null })
+  t.match(await access.credentials.get(), { authorization: 'Bearer first', cert: null })
   writeFileSync(join(serviceAccount, 'token'), 'second')
-  t.match(await access.credentials(), { authorization: 'Bearer second' }, 'tokens are replaced')
+  t.match(await access.credentials.get(), { authorization: 'Bearer second' }, 'tokens are replaced')
   await t.rejects(
     openAccess({
       ...NOWHERE,
@@ -58,11 +58,18 @@ t.test('in a pod', async (t) => {
 t.test('an address alone', async (t) => {
   const access = await openAccess({ ...NOWHERE, apiUrl: '127.0.0.1:8080' })
   t.equal(access.server.href, 'http://127.0.0.1:8080/')
-  t.same(await access.credentials(), { authorization: null, cert: null, key: null })
-  for (const apiUrl of ['ftp://x', 'http://', 'https://u:hunter2@k']) {
-    const refused = openAccess({ ...NOWHERE, apiUrl })
-    await t.rejects(refused, { code: 'HEDDLE_USAGE', message: /no address of a Kubernetes API/ })
-    await refused.catch((error: unknown) => t.notMatch(String(error), /hunter2/))
+  t.same(await access.credentials.get(), { authorization: null, cert: null, key: null })
+  const refused = [
+    'ftp://x',
+    'http://',
+    'https://u:hunter2@k',
+    'u:hunter2@k:1',
+    'https://:hunter2@k',
+  ]
+  for (const apiUrl of refused) {
+    const opened = openAccess({ ...NOWHERE, apiUrl })
+    await t.rejects(opened, { code: 'HEDDLE_USAGE', message: /no address of a Kubernetes API/ })
+    await opened.catch((error: unknown) => t.notMatch(String(error), /hunter2/))
   }
 })
 
@@ -72,7 +79,7 @@ t.test('a kubeconfig file', async (t) => {
     const access = await open(kubeconfig(t, cluster, 'token: secret'))
     t.match(access, { server: { pathname: '/k8s/x' }, serverName: 'k8s', isVerified: true })
     t.equal(String(access.ca), 'CA')
-    t.match(await access.credentials(), { authorization: 'Bearer secret' })
+    t.match(await access.credentials.get(), { authorization: 'Bearer secret' })
   })
 
   await t.test('files beside it, an address in place of its own', async (t) => {
@@ -89,15 +96,27 @@ t.test('a kubeconfig file', async (t) => {
     const access = await open(path, 'https://10.0.0.9')
     t.match(access, { server: { host: '10.0.0.9' }, isVerified: false })
     t.equal(String(access.ca), 'ca.pem')
-    const { authorization, cert, key } = await access.credentials()
+    const { authorization, cert, key } = await access.credentials.get()
     t.same([authorization, String(cert), String(key)], ['Bearer token', 'cert.pem', 'sub/key.pem'])
+  })
+
+  await t.test('an address without a scheme is of TLS where anything speaks of it', async (t) => {
+    const plain = kubeconfig(t, 'server: k:1', 'token: x')
+    t.equal((await open(plain)).server.protocol, 'http:')
+    for (const cluster of [
+      `certificate-authority-data: ${base64('CA')}`,
+      'insecure-skip-tls-verify: true',
+    ]) {
+      const path = kubeconfig(t, `${SERVER}\ntls-server-name: x\n${cluster}`, 'token: x')
+      t.match(await open(path, 'k:1'), { server: { protocol: 'https:' }, serverName: null })
+    }
   })
 
   await t.test('name and password, and nobody', async (t) => {
     const access = await open(kubeconfig(t, SERVER, 'username: a\npassword: b'))
-    t.match(await access.credentials(), { authorization: `Basic ${base64('a:b')}` })
+    t.match(await access.credentials.get(), { authorization: `Basic ${base64('a:b')}` })
     const nobody = await open(kubeconfig(t, SERVER, '{}'))
-    t.match(await nobody.credentials(), { authorization: null })
+    t.match(await nobody.credentials.get(), { authorization: null })
   })
 
   await t.test('a command', async (t) => {
@@ -125,19 +144,26 @@ t.test('a kubeconfig file', async (t) => {
     }
     const { credentials } = await open(path)
     plugin(1000)
-    t.match(await credentials(), { authorization: 'Bearer t-1' })
+    t.match(await credentials.get(), { authorization: 'Bearer t-1' })
     plugin(3600_000)
-    t.match(await credentials(), { authorization: 'Bearer t-2' }, 'the first was about to expire')
-    t.match(await credentials(), { authorization: 'Bearer t-2' }, 'the second is kept')
+    t.match(
+      await credentials.get(),
+      { authorization: 'Bearer t-2' },
+      'the first was about to expire',
+    )
+    t.match(await credentials.get(), { authorization: 'Bearer t-2' }, 'the second is kept')
+    credentials.forget()
+    const both = await Promise.all([credentials.get(), credentials.get()])
+    t.match(both, [{ authorization: 'Bearer t-3' }, { authorization: 'Bearer t-3' }], 'asked once')
     writeFileSync(join(path, '../plugin'), '#!/bin/sh\necho oops >&2; exit 3')
     const { credentials: failing } = await open(path)
-    await t.rejects(failing(), {
+    await t.rejects(failing.get(), {
       code: 'HEDDLE_STORE',
       retryable: true,
       message: /plugin.*3.*oops/,
     })
     writeFileSync(join(path, '../plugin'), '#!/bin/sh\necho secret')
-    await t.rejects(failing(), { message: /its answer is no JSON$/ })
+    await t.rejects(failing.get(), { message: /the answer of .*plugin is no JSON$/ })
   })
 
   await t.test('what is wrong is named, and no secret', async (t) => {
@@ -146,7 +172,7 @@ t.test('a kubeconfig file', async (t) => {
         SERVER,
         'token: hunter2',
         'current-context: none',
-        /it is no YAML \(Map keys must be unique/,
+        /it is no YAML \(DUPLICATE_KEY in line 17\)/,
       ],
       ['server: ftp://x', 'token: hunter2', '', /server=ftp:\/\/x is no address/],
       [SERVER, 'auth-provider: {name: oidc}', '', /auth-provider is not supported/],
@@ -158,8 +184,17 @@ t.test('a kubeconfig file', async (t) => {
         /client-certificate and client-key belong together/,
       ],
       [`${SERVER}\ncertificate-authority: none.pem`, '{}', '', /none\.pem: ENOENT/],
+      [SERVER, 'password: !hunter2', '', /it is no YAML \(TAG_RESOLVE_FAILED in line/],
+      [SERVER, 'token: *hunter2', '', /it is no YAML \(an alias of nothing\)/],
+      [SERVER, 'token: |hunter2', '', /it is no YAML \([A-Z_]+ in line/],
+      [
+        SERVER,
+        'exec: {command: x, apiVersion: client.authentication.k8s.io/v1, provideClusterInfo: true}',
+        '',
+        /exec\.provideClusterInfo is not supported/,
+      ],
       [SERVER, 'exec: {command: x}', '', /exec needs a command, and apiVersion/],
-      [SERVER, 'token: "hunter2', '', /it is no YAML \(Missing closing/],
+      [SERVER, 'token: "hunter2', '', /it is no YAML \(MISSING_CHAR in line/],
     ]
     for (const [cluster, user, more, message] of cases) {
       const opened = open(kubeconfig(t, cluster, user, more))

@@ -16,8 +16,14 @@ export interface KubeAccess {
   readonly isVerified: boolean
   /** Name in the server's certificate, null = that of the address. */
   readonly serverName: string | null
-  /** What this host shows of itself; asked for before each request, as it may be short-lived. */
-  credentials(): Promise<Credentials>
+  readonly credentials: CredentialSource
+}
+
+/** What this host shows of itself; asked before each request, as it may be short-lived. */
+export interface CredentialSource {
+  get(): Promise<Credentials>
+  /** The server did not take them. */
+  forget(): void
 }
 
 export interface Credentials {
@@ -52,19 +58,18 @@ export const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
  */
 export async function openAccess(options: KubeAccessOptions): Promise<KubeAccess> {
   const { apiUrl, kubeconfigFile } = options
-  const server = apiUrl === null ? null : parseServer(apiUrl, '--kube-api-url')
   if (kubeconfigFile !== null) {
     // Only here: the parser of YAML takes memory that a daemon in a pod has no use for.
     const { readKubeconfig } = await import('./kubeconfig.js')
-    return readKubeconfig(kubeconfigFile, server)
+    return readKubeconfig(kubeconfigFile, apiUrl)
   }
-  if (server === null) return inCluster(options)
+  if (apiUrl === null) return inCluster(options)
   return {
-    server,
+    server: parseServer(apiUrl, '--kube-api-url', 'http'),
     ca: null,
     isVerified: true,
     serverName: null,
-    credentials: () => Promise.resolve(ANONYMOUS),
+    credentials: stateless(() => Promise.resolve(ANONYMOUS)),
   }
 }
 
@@ -81,14 +86,20 @@ async function inCluster(options: KubeAccessOptions): Promise<KubeAccess> {
     server: parseServer(
       `https://${isIPv6(host) ? `[${host}]` : host}:${port}`,
       'KUBERNETES_SERVICE_HOST',
+      'https',
     ),
     ca: await readAccessFile(join(folder, 'ca.crt')),
     isVerified: true,
     serverName: null,
-    credentials: () => bearerOf(tokenFile),
+    credentials: stateless(() => bearerOf(tokenFile)),
   }
-  await access.credentials()
+  await access.credentials.get()
   return access
+}
+
+/** Credentials that are made anew each time. */
+export function stateless(get: () => Promise<Credentials>): CredentialSource {
+  return { get, forget: () => undefined }
 }
 
 /** The token of a file, which Kubernetes replaces before it expires. */
@@ -110,18 +121,20 @@ export async function readAccessFile(path: string): Promise<Buffer> {
 }
 
 /**
- * @param text   an address such as `https://10.0.0.1:6443`, as in `host:port` http
- * @param where  named in the error
+ * @param text    an address such as `https://10.0.0.1:6443`
+ * @param where   named in the error
+ * @param scheme  of an address that has none
  * @throws HeddleError HEDDLE_USAGE
  */
-export function parseServer(text: string, where: string): URL {
+export function parseServer(text: string, where: string, scheme: 'http' | 'https'): URL {
   try {
-    const url = new URL(/^[a-z]+:\/\//i.test(text) ? text : `http://${text}`)
-    if (/^https?:$/.test(url.protocol) && url.username === '') return url
+    const url = new URL(/^[a-z]+:\/\//i.test(text) ? text : `${scheme}://${text}`)
+    const isNamed = url.username !== '' || url.password !== ''
+    if (/^https?:$/.test(url.protocol) && !isNamed) return url
   } catch {
     // said below
   }
-  const shown = text.replace(/\/\/[^/\s]*@/g, '//********@')
+  const shown = text.replace(/[^/\s]*@/g, '********@')
   throw new HeddleError(
     'HEDDLE_USAGE',
     `${where}=${shown} is no address of a Kubernetes API; write one such as https://10.0.0.1:6443`,

@@ -1,6 +1,6 @@
 import t from 'tap'
 import { NO_PUBLIC_IP, type LeaseAttrs } from '../lease.js'
-import { annotationChanges, annotationNames } from './annotations.js'
+import { annotationChanges, annotationNames, overwriteFaults } from './annotations.js'
 
 t.test('F67 prefixes', (t) => {
   const taken: readonly [string, string][] = [
@@ -59,13 +59,19 @@ t.test('what each backend publishes, as flannel does', (t) => {
   const cases: readonly [string, Partial<LeaseAttrs>, Record<string, string>][] = [
     ['udp', {}, { 'backend-type': '', 'backend-data': 'null', 'public-ip': '192.0.2.1' }],
     [
-      'vxlan',
+      'vxlan, IPv4 over IPv6',
       { backendType: 'vxlan', backendData: { VNI: 1, VtepMAC: 'a' }, publicIPv6: '2001:db8::1' },
       {
         'backend-type': 'vxlan',
         'backend-data': '{"VNI":1,"VtepMAC":"a"}',
         'public-ip': '192.0.2.1',
+        'public-ipv6': '2001:db8::1',
       },
+    ],
+    [
+      'vxlan, IPv6 over IPv4',
+      { backendType: 'vxlan', backendV6Data: {} },
+      { 'backend-type': 'vxlan', 'backend-v6-data': '{}', 'public-ip': '192.0.2.1' },
     ],
     [
       'vxlan, both families',
@@ -152,6 +158,12 @@ t.test('F66 what a person overwrites is published in place of the own address', 
     'f.io/public-ip': '198.51.100.1',
     'f.io/public-ipv6': '2001:db8::9',
   })
-  t.match(changes(host, { 'f.io/public-ip-overwrite': '' }), { 'f.io/public-ip': '192.0.2.1' })
+  for (const text of ['', 'nat.example.com ', '2001:db8::1']) {
+    const present = { 'f.io/public-ip-overwrite': text }
+    t.match(changes(host, present), { 'f.io/public-ip': '192.0.2.1' })
+    const faults = overwriteFaults(NAMES, new Map(Object.entries(present)))
+    t.equal(faults.length, text === '' ? 0 : 1, text)
+  }
+  t.same(overwriteFaults(NAMES, new Map(Object.entries(overwritten))), [])
   t.end()
 })

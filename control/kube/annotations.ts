@@ -4,6 +4,7 @@
 import { HeddleError } from '../errors.js'
 import { toGoJson } from '../lease-json.js'
 import { NO_PUBLIC_IP, type LeaseAttrs } from '../lease.js'
+import { parseAddr4, parseAddr6 } from '../prefix.js'
 
 export interface AnnotationNames {
   /** `true` on nodes that take part; all others are no peers. */
@@ -55,9 +56,9 @@ export function annotationNames(given: string): AnnotationNames {
 
 export type Annotations = ReadonlyMap<string, string>
 
-/** Backends whose lease has a member of each family even where there are no data. */
-const WITHOUT_DATA_6 = ['host-gw', 'extension']
-/** Backends that are of IPv6 alone where there are no data of IPv4. */
+/** Backends with a member of IPv6 even where there are no data. */
+const DATA_6 = ['host-gw', 'extension']
+/** Backends that carry no IPv4 where there are no data of it. */
 const DATA_ONLY = ['vxlan', 'wireguard']
 
 /**
@@ -86,6 +87,20 @@ export function annotationChanges(
   return changes
 }
 
+/** What a person wrote to be published, and is no address: it is not. @returns a sentence for each */
+export function overwriteFaults(names: AnnotationNames, present: Annotations): string[] {
+  return [
+    [names.publicIPOverwrite, parseAddr4] as const,
+    [names.publicIPv6Overwrite, parseAddr6] as const,
+  ].flatMap(([name, parse]) => {
+    const text = present.get(name) ?? ''
+    if (text === '' || parse(text) !== null) return []
+    return [
+      `annotation ${name}=${text} is no address, the own one is published; correct or remove it`,
+    ]
+  })
+}
+
 function publishedAnnotations(
   names: AnnotationNames,
   present: Annotations,
@@ -96,17 +111,19 @@ function publishedAnnotations(
     [names.managed, 'true'],
     [names.backendType, backendType],
   ])
-  const publish = (name: string, overwrite: string, own: string): void => {
-    wanted.set(name, present.get(overwrite) || own)
-  }
   if (backendData !== undefined || !DATA_ONLY.includes(backendType)) {
     wanted.set(names.backendData, toGoJson(backendData ?? null))
-    if (publicIP !== NO_PUBLIC_IP) publish(names.publicIP, names.publicIPOverwrite, publicIP)
   }
-  const isOf6 = publicIPv6 !== null && WITHOUT_DATA_6.includes(backendType)
-  if (backendV6Data !== undefined || isOf6) {
+  if (backendV6Data !== undefined || (publicIPv6 !== null && DATA_6.includes(backendType))) {
     wanted.set(names.backendV6Data, toGoJson(backendV6Data ?? null))
-    if (publicIPv6 !== null) publish(names.publicIPv6, names.publicIPv6Overwrite, publicIPv6)
+  }
+  if (publicIP !== NO_PUBLIC_IP) {
+    const other = present.get(names.publicIPOverwrite) ?? ''
+    wanted.set(names.publicIP, parseAddr4(other) === null ? publicIP : other)
+  }
+  if (publicIPv6 !== null) {
+    const other = present.get(names.publicIPv6Overwrite) ?? ''
+    wanted.set(names.publicIPv6, parseAddr6(other) === null ? publicIPv6 : other)
   }
   return wanted
 }

@@ -56,6 +56,16 @@ t.test('answers that are none', async (t) => {
     ['cut', (_q, r) => r.write('{"a":', () => r.destroy()), /\/x: /],
     ['hung up', (q) => q.socket.destroy(), /\/x: socket hang up/],
     [
+      'another protocol',
+      (q) => q.socket.write('HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n'),
+      /\/x: the connection was closed/,
+    ],
+    [
+      'too much',
+      (_q, r) => r.end(`{"a":"${'x'.repeat(17 << 20)}"}`),
+      /\/x: an object of more than 16777216 bytes/,
+    ],
+    [
       'a Status',
       (_q, r) => r.writeHead(403).end('{"kind":"Status","message":"no"}'),
       /GET \/x: 403 no; the service account needs the ClusterRole/,
@@ -63,7 +73,7 @@ t.test('answers that are none', async (t) => {
     [
       'a page',
       (_q, r) => r.writeHead(502).end(`<b>\n${'x'.repeat(999)}`),
-      /GET \/x: 502 <b> x{196}$/,
+      /GET \/x: 502 <b> x{296}$/,
     ],
     ['moved', (_q, r) => r.writeHead(302, { location: '/y' }).end(), /GET \/x: 302/],
   ]

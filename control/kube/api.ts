@@ -4,9 +4,10 @@
 import { request as requestHttp, type IncomingMessage } from 'node:http'
 import { request as requestHttps } from 'node:https'
 import { describeError, HeddleError } from '../errors.js'
-import { abortError, throwIfAborted } from '../store/abort.js'
+import { abortError, settle, throwIfAborted } from '../store/abort.js'
 import type { Credentials, KubeAccess } from './access.js'
 import { splitLines } from './lines.js'
+import { readItems } from './list-items.js'
 import { objectOf, textOf } from './node.js'
 
 export interface KubeTimes {
@@ -16,24 +17,35 @@ export interface KubeTimes {
   readonly silenceMs: number
 }
 
-export const KUBE_TIMES: KubeTimes = { answerMs: 10_000, silenceMs: 90_000 }
+/** A list of thousands of nodes takes a while to begin; bookmarks come every minute. */
+export const KUBE_TIMES: KubeTimes = { answerMs: 30_000, silenceMs: 90_000 }
 
-/** Largest part of a refusal that is read, bytes. */
+/** Largest part of a refusal that is read, bytes, and that is told, characters. */
 const MAX_REFUSAL = 64 << 10
-/** Largest event of a watch, bytes; etcd keeps objects below 1.5 MB. */
-const MAX_EVENT = 16 << 20
+const MAX_SAID = 300
+/** Longest pause that a server may ask for, ms. */
+const MAX_PAUSE_MS = 60_000
+/** Largest object, and largest event of a watch, bytes; etcd keeps objects below 1.5 MB. */
+const MAX_OBJECT = 16 << 20
+
+/** How long credentials may take, ms; a plugin has half of it. */
+const CREDENTIALS_MS = 60_000
 
 const HTTP_OK = 200
+const HTTP_UNAUTHORIZED = 401
 const HTTP_FORBIDDEN = 403
 
 /** The API server said no. */
 export class KubeRefusal extends HeddleError {
   /** HTTP status, also of an event that ends a watch. */
   readonly status: number
+  /** How long the server asks to be left alone, ms; 0 = it does not. */
+  readonly pauseMs: number
 
-  constructor(status: number, message: string) {
+  constructor(status: number, message: string, pauseMs = 0) {
     super('HEDDLE_STORE', message, { retryable: true })
     this.status = status
+    this.pauseMs = pauseMs
   }
 }
 
@@ -59,6 +71,22 @@ export class KubeApi {
     return this.#whole({ method: 'GET', path, pauseMs: this.#times.answerMs }, signal)
   }
 
+  /**
+   * The items of a list, one after the other.
+   * @returns the list without them
+   * @throws  as {@link get}
+   */
+  async *list(path: string, signal: AbortSignal): AsyncGenerator<unknown, unknown> {
+    const answer = await this.#open({ method: 'GET', path, pauseMs: this.#times.answerMs }, signal)
+    try {
+      return yield* readItems(answer, MAX_OBJECT)
+    } catch (error) {
+      throw failure(error, path, signal)
+    } finally {
+      answer.destroy()
+    }
+  }
+
   /** Merges a patch into an object. @throws as {@link get} */
   async patch(path: string, patch: object, signal: AbortSignal): Promise<unknown> {
     const body = JSON.stringify(patch)
@@ -74,7 +102,7 @@ export class KubeApi {
     const answer = await this.#open({ method: 'GET', path, pauseMs: this.#times.silenceMs }, signal)
     onOpen()
     try {
-      for await (const line of splitLines(answer, MAX_EVENT)) yield parse(line, path)
+      for await (const line of splitLines(answer, MAX_OBJECT)) yield parse(line, path)
     } catch (error) {
       if (error === SILENCE) return
       throw failure(error, path, signal)
@@ -87,7 +115,12 @@ export class KubeApi {
     const answer = await this.#open(call, signal)
     try {
       const parts: Buffer[] = []
-      for await (const part of answer) parts.push(part as Buffer)
+      let size = 0
+      for await (const part of answer) {
+        parts.push(part as Buffer)
+        size += (part as Buffer).length
+        if (size > MAX_OBJECT) throw new Error(`an object of more than ${String(MAX_OBJECT)} bytes`)
+      }
       return parse(Buffer.concat(parts).toString('utf8'), call.path)
     } catch (error) {
       throw failure(error, call.path, signal)
@@ -99,12 +132,21 @@ export class KubeApi {
     let answer: IncomingMessage
     try {
       throwIfAborted(signal)
-      answer = await this.#send(call, await this.#access.credentials(), signal)
+      answer = await this.#send(call, await this.#credentials(signal), signal)
     } catch (error) {
       throw failure(error, call.path, signal)
     }
-    if (answer.statusCode === HTTP_OK) return answer
-    throw refusal(answer.statusCode ?? 0, await beginningOf(answer), call)
+    const { statusCode: status = 0 } = answer
+    if (status === HTTP_OK) return answer
+    if (status === HTTP_UNAUTHORIZED) this.#access.credentials.forget()
+    throw refusal(answer, await beginningOf(answer), call)
+  }
+
+  /** Whoever gives them may take its time: a daemon that ends does not wait. */
+  #credentials(signal: AbortSignal): Promise<Credentials> {
+    const { credentials } = this.#access
+    const late = (): Error => new Error('no credentials within a minute')
+    return settle(credentials.get(), signal, CREDENTIALS_MS, late)
   }
 
   #send(call: Call, credentials: Credentials, signal: AbortSignal): Promise<IncomingMessage> {
@@ -141,6 +183,11 @@ export class KubeApi {
         clearTimeout(limit)
         reject(error)
       })
+      // A server that changes the protocol unasked closes without a word.
+      request.on('close', () => {
+        clearTimeout(limit)
+        reject(new Error('the connection was closed'))
+      })
       request.on('response', (answer) => {
         clearTimeout(limit)
         request.setTimeout(call.pauseMs, () => answer.destroy(SILENCE))
@@ -171,20 +218,24 @@ async function beginningOf(answer: IncomingMessage): Promise<string> {
 }
 
 /** What a refusal says: the message of a Status object, else the text itself, on one line. */
-function refusal(status: number, body: string, { method, path }: Call): KubeRefusal {
+function refusal(answer: IncomingMessage, body: string, { method, path }: Call): KubeRefusal {
+  const { statusCode: status = 0, headers } = answer
   let message: string
   try {
     message = textOf(objectOf(JSON.parse(body))?.['message'])
   } catch {
-    message = body.replace(/\s+/g, ' ').trim().slice(0, 200)
+    message = body
   }
+  const said = message.replace(/\s+/g, ' ').trim().slice(0, MAX_SAID)
+  const seconds = Number(headers['retry-after'] ?? 0)
   const remedy =
     status === HTTP_FORBIDDEN
       ? '; the service account needs the ClusterRole of docs/KUBERNETES.md'
       : ''
   return new KubeRefusal(
     status,
-    `Kubernetes API: ${method} ${bare(path)}: ${String(status)} ${message}${remedy}`,
+    `Kubernetes API: ${method} ${bare(path)}: ${String(status)} ${said}${remedy}`,
+    seconds > 0 ? Math.min(seconds * 1000, MAX_PAUSE_MS) : 0,
   )
 }
 

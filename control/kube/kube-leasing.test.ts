@@ -280,6 +280,16 @@ t.test('the own node is kept as it should be', async (t) => {
     await soon('put back', isWhole)
   })
 
+  await t.test('what a person overwrites counts from then on', async (t) => {
+    const published = async () => (await cluster.node('n1')).metadata.annotations?.[`${P}public-ip`]
+    await cluster.annotate('n1', { [`${P}public-ip-overwrite`]: 'no address' })
+    await cluster.annotate('n1', { [`${P}public-ip-overwrite`]: '198.51.100.1' })
+    await soon('published', async () => (await published()) === '198.51.100.1')
+    await cluster.annotate('n1', { [`${P}public-ip-overwrite`]: null })
+    await soon('taken back', isWhole)
+    t.match(opened.log.join('\n'), /W wrote .*; somebody had changed them/)
+  })
+
   await t.test('a node that was registered again is told again', async () => {
     await cluster.removeNode('n1')
     await cluster.addNode('n1', ['10.244.1.0/24'])

@@ -60,7 +60,11 @@ export function createKubeLeasing(options: KubeLeasingOptions): Leasing {
     async *watch(outer) {
       if (held === null) return
       const { tenure, config } = held
-      const own = { name, subnet: tenure.lease.subnet }
+      const { subnet } = tenure.lease
+      const onSeen = (node: KubeNode | null): void => {
+        tenure.see(node)
+      }
+      const own = { name, subnet, onSeen }
       const table = new NodeTable({ names, families: config, own, observer })
       const { signal, dispose } = joinSignals(outer, closing.signal)
       try {

@@ -68,6 +68,7 @@ t.test('the lease of a node', (t) => {
   t.match(key(nodeOf([])), /no subnet/)
   t.match(key(nodeOf(['x'])), /podCIDRs are \["x"\]/)
   t.match(key(nodeOf(['0.0.0.0/0'])), /no subnet/)
+  t.match(key(nodeOf([...dual, '10.244.2.0/24'])), /more than one subnet of a family/)
   t.match(key(nodeOf(['10.244.1.0/24']), IPV6), /no subnet/)
   t.match(key(nodeOf(dual, { 'public-ip': '<nil>' })), /public-ip is "<nil>"/)
   t.match(key(nodeOf(dual, { 'public-ipv6': '1.2.3.4' })), /public-ipv6 is/)
@@ -122,7 +123,16 @@ t.test('whatever nodes do, the events add up to what is there', (t) => {
   fc.assert(
     fc.property(fc.array(anyStep, { maxLength: 40 }), (steps) => {
       const subnet = parseSubnetKey(OWN)!
-      const options = { names: NAMES, families: IPV4, own: { name: 'own', subnet }, observer: {} }
+      let seen: KubeNode | null = null
+      const onSeen = (node: KubeNode | null) => {
+        seen = node
+      }
+      const options = {
+        names: NAMES,
+        families: IPV4,
+        own: { name: 'own', subnet, onSeen },
+        observer: {},
+      }
       const table = new NodeTable(options)
       const watcher = new LeaseWatcher(null)
       const nodes = new Map<string, KubeNode>()
@@ -148,6 +158,17 @@ t.test('whatever nodes do, the events add up to what is there', (t) => {
           watcher.peers.map(({ subnet, attrs }) => [formatSubnetKey(subnet), attrs.publicIP]),
         )
         if (known.size !== claims.size) return false
+        if (seen !== (nodes.get('own') ?? null)) return false
+        // What is claimed by this host is this host's.
+        const own = nodes.get('own')
+        const ownLease = own === undefined ? null : leaseOfNode(own, NAMES, IPV4)
+        if (
+          ownLease !== null &&
+          !('fault' in ownLease) &&
+          formatSubnetKey(ownLease.subnet) === OWN
+        ) {
+          if (known.get(OWN) !== ownLease.attrs.publicIP) return false
+        }
         for (const [key, ips] of claims) if (!ips.includes(known.get(key) ?? '')) return false
       }
       return true
@@ -162,7 +183,7 @@ t.test('a subnet is of the node that had it first', (t) => {
   const table = new NodeTable({
     names: NAMES,
     families: IPV4,
-    own: { name: 'own', subnet: parseSubnetKey(OWN)! },
+    own: { name: 'own', subnet: parseSubnetKey(OWN)!, onSeen: () => undefined },
     observer: { onSkip: (what, why) => told.push(`${what}: ${why}`) },
   })
   const subnet = ['10.244.1.0/24']
@@ -176,5 +197,16 @@ t.test('a subnet is of the node that had it first', (t) => {
   t.match(table.remove('a'), [{ type: 'put', lease: { attrs: { publicIP: '192.0.2.2' } } }])
   t.match(table.remove('b'), [{ type: 'delete' }])
   t.same(table.remove('b'), [])
+  const thief = nodeOf(['10.244.0.0/24'], { 'public-ip': '192.0.2.9' }, 'thief')
+  t.match(table.put(thief), [{ lease: { attrs: { publicIP: '192.0.2.9' } } }])
+  const own = nodeOf(['10.244.0.0/24'], {}, 'own')
+  t.match(
+    table.put(own),
+    [{ lease: { attrs: { publicIP: '192.0.2.1' } } }],
+    'the own is nobody else’s',
+  )
+  t.equal(told.at(-1), "node thief: its subnet 10.244.0.0/24 is own's")
+  t.match(table.reset([thief, own]), { leases: [{ attrs: { publicIP: '192.0.2.1' } }] })
+  t.match(table.remove('own'), [{ type: 'put', lease: { attrs: { publicIP: '192.0.2.9' } } }])
   t.end()
 })

@@ -11,11 +11,18 @@ import { formatSubnetKey } from '../subnet-key.js'
 import type { AnnotationNames } from './annotations.js'
 import { leaseOfNode, type Families, type KubeNode } from './node.js'
 
+/** This host's node. Its subnet is nobody else's; with another subnet it is no peer of itself. */
+export interface OwnNode {
+  readonly name: string
+  readonly subnet: LeaseSubnet
+  /** Called with the node as it is now, null = it is gone. */
+  onSeen(node: KubeNode | null): void
+}
+
 export interface NodeTableOptions {
   readonly names: AnnotationNames
   readonly families: Families
-  /** This host's node and its subnet: with another subnet it is no peer of itself. */
-  readonly own: { readonly name: string; readonly subnet: LeaseSubnet }
+  readonly own: OwnNode
   readonly observer: StoreObserver
 }
 
@@ -34,12 +41,13 @@ export class NodeTable {
 
   /** Takes the complete set of nodes. */
   reset(nodes: readonly KubeNode[]): StoreEvent {
-    const before = [...this.#leases.keys()]
+    const { own } = this.#options
+    const before = [own.name, ...this.#leases.keys()]
     this.#leases.clear()
     this.#owners.clear()
     this.#waiting.clear()
     const byName = new Map(nodes.map((node) => [node.name, node]))
-    // Those that had their subnets before keep them.
+    // Those that had their subnets before keep them, this host above all.
     for (const name of [...before, ...byName.keys()]) {
       const node = byName.get(name)
       if (node !== undefined) this.put(node)
@@ -51,28 +59,40 @@ export class NodeTable {
 
   /** Takes a node as it is now. */
   put(node: KubeNode): StoreEvent[] {
+    const { own, observer } = this.#options
+    const isOwn = node.name === own.name
+    if (isOwn) own.onSeen(node)
     const lease = this.#read(node)
-    if (lease === null) return this.remove(node.name)
+    if (lease === null) return this.#forget(node.name)
     const key = formatSubnetKey(lease.subnet)
     const before = this.#leases.get(node.name)
     const isMoved = before !== undefined && formatSubnetKey(before.subnet) !== key
-    const moved = isMoved ? this.remove(node.name) : []
+    const moved = isMoved ? this.#forget(node.name) : []
     this.#leases.set(node.name, lease)
     const owner = this.#owners.get(key) ?? node.name
+    const isNew = owner !== node.name || before === undefined || isMoved
     if (owner !== node.name) {
-      this.#waiting.add(node.name)
-      const subnet = formatSubnet(lease.subnet)
-      this.#options.observer.onSkip?.(`node ${node.name}`, `its subnet ${subnet} is ${owner}'s`)
-      return moved
+      const [loser, winner] = isOwn ? [owner, node.name] : [node.name, owner]
+      this.#waiting.add(loser)
+      observer.onSkip?.(`node ${loser}`, `its subnet ${formatSubnet(lease.subnet)} is ${winner}'s`)
+      if (!isOwn) return moved
     }
+    this.#waiting.delete(node.name)
     this.#owners.set(key, node.name)
     // Nodes change all the time, by their heartbeats, and their leases hardly ever.
-    const isSame = before !== undefined && isDeepStrictEqual(before.attrs, lease.attrs)
-    return isSame && !isMoved ? [] : [...moved, { type: 'put', lease }]
+    const isSame = !isNew && isDeepStrictEqual(before.attrs, lease.attrs)
+    return isSame ? [] : [...moved, { type: 'put', lease }]
   }
 
-  /** A node is gone. Whoever had been given the same subnet has it now. */
+  /** A node is gone. */
   remove(name: string): StoreEvent[] {
+    const { own } = this.#options
+    if (name === own.name) own.onSeen(null)
+    return this.#forget(name)
+  }
+
+  /** Forgets the lease of a node. Whoever had been given the same subnet has it now. */
+  #forget(name: string): StoreEvent[] {
     const lease = this.#leases.get(name)
     this.#leases.delete(name)
     if (lease === undefined || this.#waiting.delete(name)) return []

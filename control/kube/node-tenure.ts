@@ -1,7 +1,6 @@
 /**
  * The own lease in Kubernetes: publishes this host by annotations of its node, and keeps them so.
  */
-import { isDeepStrictEqual } from 'node:util'
 import { describeError, HeddleError, isHeddleError } from '../errors.js'
 import { formatSubnet, hostAddress, NO_IPV4, type Lease, type LeaseAttrs } from '../lease.js'
 import type { Tenure } from '../leasing.js'
@@ -10,14 +9,14 @@ import type { NetworkConfig } from '../network-config.js'
 import { contains4, contains6, formatPrefix4, formatPrefix6 } from '../prefix.js'
 import { seldom } from '../seldom.js'
 import { isAborted, joinSignals, sleep } from '../store/abort.js'
-import { annotationChanges, type AnnotationNames } from './annotations.js'
+import { annotationChanges, overwriteFaults, type AnnotationNames } from './annotations.js'
 import type { KubeApi } from './api.js'
 import { attrsOfNode, readNode, subnetsOf, type KubeNode } from './node.js'
 import { NODES } from './node-watch.js'
 
 /** Time between looks at the own node where nothing has changed, ms; flannel's time of resync. */
 const LOOK_MS = 300_000
-/** Pause after a failure, ms; flannel's. */
+/** Pause after a failure, ms; flannel's. And after a change, lest two daemons with one node's name outdo each other. */
 const RETRY_MS = 3000
 
 export interface NodeTenureOptions {
@@ -35,7 +34,10 @@ export interface NodeTenureOptions {
 export class NodeTenure implements Tenure {
   readonly #options: NodeTenureOptions
   readonly #tell: (text: string) => void
+  readonly #tellAgain: (text: string) => void
   #lease: Lease | null = null
+  /** Of the node that was put right last. */
+  #uid = ''
   #isReady = false
   /** The node that has been told of its network. */
   #toldUid: string | null = null
@@ -47,6 +49,9 @@ export class NodeTenure implements Tenure {
     this.#options = options
     this.#tell = seldom((text) => {
       options.log.error(text)
+    })
+    this.#tellAgain = seldom((text) => {
+      options.log.warn(text)
     })
   }
 
@@ -78,7 +83,7 @@ export class NodeTenure implements Tenure {
       try {
         if (this.#isDoubtful) {
           this.#isDoubtful = false
-          await this.#put(signal)
+          if (await this.#put(signal)) await sleep(RETRY_MS, signal)
         }
         await this.#pause(LOOK_MS, signal)
         this.#isDoubtful = true
@@ -88,15 +93,25 @@ export class NodeTenure implements Tenure {
         this.#tell(
           `own node cannot be kept as it should be, forwarding goes on: ${describeError(error)}`,
         )
-        await this.#pause(RETRY_MS, signal)
+        await sleep(RETRY_MS, signal).catch(() => undefined)
         this.#isDoubtful = true
       }
     }
   }
 
-  observe(seen: Lease | null): Promise<void> {
-    if (seen === null || !isDeepStrictEqual(seen.attrs, this.lease.attrs)) this.#doubt()
+  /** The lease shows less than the node does: {@link see} has looked at that already. */
+  observe(): Promise<void> {
     return Promise.resolve()
+  }
+
+  /** Takes note of the own node as the watch shows it, null = it is gone. */
+  see(node: KubeNode | null): void {
+    const { names, attrs } = this.#options
+    const isRight =
+      node !== null &&
+      node.uid === this.#uid &&
+      Object.keys(annotationChanges(names, node.annotations, attrs)).length === 0
+    if (!isRight) this.#doubt()
   }
 
   #doubt(): void {
@@ -112,8 +127,8 @@ export class NodeTenure implements Tenure {
     either.dispose()
   }
 
-  /** Puts the own node right. */
-  async #put(signal: AbortSignal): Promise<void> {
+  /** Puts the own node right. @returns whether annotations were written */
+  async #put(signal: AbortSignal): Promise<boolean> {
     const { api, ownNode, names, attrs, config, log } = this.#options
     let node = await ownNode(signal)
     const subnet = subnetOf(node, config)
@@ -126,12 +141,21 @@ export class NodeTenure implements Tenure {
     }
     const path = `${NODES}/${encodeURIComponent(node.name)}/status`
     const changes = annotationChanges(names, node.annotations, attrs)
-    if (Object.keys(changes).length > 0) {
-      const written = Object.keys(changes).join(', ')
+    for (const fault of overwriteFaults(names, node.annotations))
+      this.#tell(`node ${node.name}: ${fault}`)
+    const isAmiss = Object.keys(changes).length > 0
+    if (isAmiss) {
       const patch = { metadata: { annotations: changes } }
       node = readNode(await api.patch(path, patch, signal)) ?? node
-      log.info(`wrote the annotations of node ${node.name}: ${written}`)
+      const written = `wrote the annotations of node ${node.name}: ${Object.keys(changes).join(', ')}`
+      if (node.uid !== this.#uid) log.info(written)
+      else {
+        this.#tellAgain(
+          `${written}; somebody had changed them: does another daemon run with NODE_NAME=${node.name}?`,
+        )
+      }
     }
+    this.#uid = node.uid
     const published = attrsOfNode(node, names)
     this.#lease = {
       subnet,
@@ -145,6 +169,7 @@ export class NodeTenure implements Tenure {
       this.#toldUid = node.uid
       log.info(`told node ${node.name} that its network is there`)
     }
+    return isAmiss
   }
 }
 

@@ -30,6 +30,9 @@ export interface Fault {
   readonly fault: string
 }
 
+/** One of each family. */
+const MAX_CIDRS = 2
+
 /** Which families a network has. */
 export type Families = Pick<NetworkConfig, 'ipv4' | 'ipv6'>
 
@@ -82,6 +85,9 @@ export function leaseOfNode(
 ): Lease | Fault | null {
   if (node.annotations.get(names.managed) !== 'true') return null
   const { v4, v6 } = subnetsOf(node)
+  if (node.podCIDRs.length > MAX_CIDRS) {
+    return { fault: `it has more than one subnet of a family: ${quoteValue(node.podCIDRs)}` }
+  }
   const hasNone = families.ipv4 !== null ? v4 === null || v4.len === 0 : v6 === null
   if (hasNone) return { fault: `it has no subnet: its podCIDRs are ${quoteValue(node.podCIDRs)}` }
   const attrs = attrsOfNode(node, names)

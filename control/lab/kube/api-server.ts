@@ -47,8 +47,8 @@ const resources = new Map(
     new KubeObjects(saved[name] ?? { version: 1, objects: [] }),
   ]),
 )
-for (const objects of resources.values()) objects.onChange(save)
 
+/** What is there stays over a stop in order. */
 function save(): void {
   const all: Record<string, Saved> = {}
   for (const [name, objects] of resources) {
@@ -227,4 +227,7 @@ const server = createServer(tls, (request, response) => {
   })
 })
 server.listen(Number(options.port), options.address)
-process.on('SIGTERM', () => process.exit(0))
+process.on('SIGTERM', () => {
+  save()
+  process.exit(0)
+})
