@@ -36,8 +36,8 @@ import { openBackend, type OpeningOptions } from './backend/opening.js'
 import { closeTunnels, leaveTunnels, Tunnels, type EngineWatcher } from './backend/tunnels.js'
 import { Turns } from './turns.js'
 
-/** How long a program that may start anew asks for its configuration. */
-const CONFIG_LIMIT_MS = 2000
+/** How long a program that may start anew asks the store. */
+const STORE_LIMIT_MS = 2000
 /** How long engines wait for the first list of peers; without one they begin with an empty table. */
 const FIRST_PEERS_MS = 1000
 /** Unreadable keys that are remembered, so that each is named once. */
@@ -181,8 +181,7 @@ export class Agent {
     if (!this.isReady) return 'it is not ready yet'
     if (lost !== undefined) return `${lost.dataplane.device} is gone`
     if (!this.isStoreReachable) return 'the store is not reachable'
-    const config = await this.options.leasing.readConfig(AbortSignal.timeout(CONFIG_LIMIT_MS))
-    return config === null ? 'there is no network config' : null
+    return this.options.leasing.whyNot(AbortSignal.timeout(STORE_LIMIT_MS))
   }
 
   /** Whether every engine has turned lately. */

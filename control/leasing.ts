@@ -25,6 +25,9 @@ export interface Leasing {
    */
   readConfig(signal: AbortSignal): Promise<NetworkConfig | null>
 
+  /** What would keep a program that starts now from taking its lease, null = nothing is known. */
+  whyNot(signal: AbortSignal): Promise<string | null>
+
   /** Addresses that are told for this host in place of those of the command line. */
   givenAddresses(signal: AbortSignal): Promise<GivenAddresses>
 

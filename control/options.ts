@@ -221,7 +221,7 @@ function resolve(given: ReadonlyMap<string, FlagValue>): { options: Options; set
 function setting(flag: Flag, value: FlagValue | undefined): string {
   const text = String(value)
   if (flag.isSecret === true) return `${flag.name}=${text === '' ? '' : '********'}`
-  return `${flag.name}=${text.replace(/[^/,\s]*@/g, '********@')}`
+  return `${flag.name}=${text.replace(/([a-z]+:\/\/)?[^,\s]*@/gi, '$1********@')}`
 }
 
 function parseStore(text: string, isKubernetes: boolean): StoreChoice {

@@ -7,7 +7,7 @@ import { LeaseKeeper } from './keeper.js'
 import { isSameHost, type LeaseSubnet } from './lease.js'
 import type { Leasing } from './leasing.js'
 import type { Logger } from './log.js'
-import { parseNetworkConfig } from './network-config.js'
+import { parseNetworkConfig, type NetworkConfig } from './network-config.js'
 import type { SubnetStore } from './store/store.js'
 
 export interface StoreLeasingOptions {
@@ -21,12 +21,15 @@ export interface StoreLeasingOptions {
 
 export function createStoreLeasing(options: StoreLeasingOptions): Leasing {
   const { store, previous, leaseTtlMs: ttlMs, renewMarginMs: marginMs, log } = options
+  const readConfig = async (signal: AbortSignal): Promise<NetworkConfig | null> => {
+    const text = await store.readConfig(signal)
+    return text === null ? null : parseNetworkConfig(text)
+  }
   return {
     description: store.description,
-    readConfig: async (signal) => {
-      const text = await store.readConfig(signal)
-      return text === null ? null : parseNetworkConfig(text)
-    },
+    readConfig,
+    whyNot: async (signal) =>
+      (await readConfig(signal)) === null ? 'there is no network config' : null,
     givenAddresses: () => Promise.resolve({ publicIP: null, publicIPv6: null }),
     published: async (addresses, signal) => {
       const leases = await store.listLeases(signal)

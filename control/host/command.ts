@@ -59,7 +59,7 @@ export function runArguments(run: CommandRun): Promise<string> {
   const { title, program, args, variables, input, timeoutMs } = run
   return new Promise((resolve, reject) => {
     const env = { ...process.env, ...variables }
-    const options = { env, timeout: timeoutMs, maxBuffer: 1 << 20 }
+    const options = { env, timeout: timeoutMs, killSignal: 'SIGKILL', maxBuffer: 1 << 20 } as const
     const child = execFile(program, args, options, (error, stdout, stderr) => {
       if (error === null) {
         resolve(stdout)

@@ -134,7 +134,7 @@ export function parseServer(text: string, where: string, scheme: 'http' | 'https
   } catch {
     // said below
   }
-  const shown = text.replace(/[^/\s]*@/g, '********@')
+  const shown = text.replace(/^([a-z]+:\/\/)?.*@/is, '$1********@')
   throw new HeddleError(
     'HEDDLE_USAGE',
     `${where}=${shown} is no address of a Kubernetes API; write one such as https://10.0.0.1:6443`,

@@ -6,7 +6,7 @@ import { createServer, type AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Test } from 'tap'
-import { ManagedProcess } from '../lab/process.js'
+import { killManaged, ManagedProcess } from '../lab/process.js'
 import { KubeCluster } from '../lab/kube/cluster.js'
 import type { Leasing } from '../leasing.js'
 import { recordedLog } from '../scripted-store.js'
@@ -23,6 +23,10 @@ export interface KubePlace {
   readonly cluster: KubeCluster
   readonly dir: string
 }
+
+/** A test that is ended from outside leaves no servers behind. */
+process.once('exit', killManaged)
+process.once('SIGTERM', () => process.exit(143))
 
 /** Starts an API that goes with the test. */
 export async function startCluster(t: Test): Promise<KubePlace> {

@@ -19,7 +19,7 @@ import type { AnnotationNames } from './annotations.js'
 import type { KubeApi } from './api.js'
 import { attrsOfNode, objectOf, readNode, textOf, type KubeNode } from './node.js'
 import { NodeTable } from './node-table.js'
-import { NodeTenure } from './node-tenure.js'
+import { NodeTenure, subnetOf } from './node-tenure.js'
 import { NODES, watchNodes } from './node-watch.js'
 
 export interface KubeLeasingOptions {
@@ -40,14 +40,14 @@ export function createKubeLeasing(options: KubeLeasingOptions): Leasing {
   const reachability = createReachability(observer)
   let held: { readonly tenure: NodeTenure; readonly config: NetworkConfig } | null = null
 
-  const ownNode = async (signal: AbortSignal): Promise<KubeNode> => {
-    const node = await getNode(api, name, signal)
-    reachability.up('Kubernetes API')
-    return node
-  }
+  const ownNode = (signal: AbortSignal): Promise<KubeNode> => getNode(api, name, signal)
   return {
     description: `Kubernetes Subnet Manager - ${name}`,
     readConfig: () => readConfigFile(options.netConfigPath),
+    whyNot: async (signal) => {
+      subnetOf(await ownNode(signal), await readConfigFile(options.netConfigPath))
+      return null
+    },
     givenAddresses: async (signal) => givenBy(await ownNode(signal), names),
     published: async (_addresses, signal) => publishedBy(await ownNode(signal), names),
     take: async (config, attrs, signal) => {

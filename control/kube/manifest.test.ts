@@ -1,5 +1,5 @@
 /**
- * docs/kubernetes/heddle.yaml: what it says is what the daemon takes, and a real API takes it all.
+ * The manifests of docs/kubernetes: what they say is what the daemon takes, and a real API takes it all.
  */
 import t from 'tap'
 import { REAL_SERVER } from '../lab/kube/cluster.js'
@@ -16,7 +16,7 @@ const byKind = (kind: string) => objects.find((object) => object.kind === kind)
 interface Container {
   readonly name: string
   readonly image: string
-  readonly command: string[]
+  readonly command?: string[]
   readonly args?: string[]
   readonly volumeMounts: { readonly name: string; readonly mountPath: string }[]
 }

@@ -47,6 +47,7 @@ export class NodeTable {
     this.#owners.clear()
     this.#waiting.clear()
     const byName = new Map(nodes.map((node) => [node.name, node]))
+    if (!byName.has(own.name)) own.onSeen(null)
     // Those that had their subnets before keep them, this host above all.
     for (const name of [...before, ...byName.keys()]) {
       const node = byName.get(name)

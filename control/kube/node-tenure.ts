@@ -36,8 +36,8 @@ export class NodeTenure implements Tenure {
   readonly #tell: (text: string) => void
   readonly #tellAgain: (text: string) => void
   #lease: Lease | null = null
-  /** Of the node that was put right last. */
-  #uid = ''
+  /** Of the node as it was put right last. */
+  #known = { uid: '', podCIDRs: '', overwrites: '' }
   #isReady = false
   /** The node that has been told of its network. */
   #toldUid: string | null = null
@@ -109,7 +109,8 @@ export class NodeTenure implements Tenure {
     const { names, attrs } = this.#options
     const isRight =
       node !== null &&
-      node.uid === this.#uid &&
+      node.uid === this.#known.uid &&
+      String(node.podCIDRs) === this.#known.podCIDRs &&
       Object.keys(annotationChanges(names, node.annotations, attrs)).length === 0
     if (!isRight) this.#doubt()
   }
@@ -141,21 +142,27 @@ export class NodeTenure implements Tenure {
     }
     const path = `${NODES}/${encodeURIComponent(node.name)}/status`
     const changes = annotationChanges(names, node.annotations, attrs)
-    for (const fault of overwriteFaults(names, node.annotations))
+    for (const fault of overwriteFaults(names, node.annotations)) {
       this.#tell(`node ${node.name}: ${fault}`)
+    }
+    const { uid } = node
+    const overwrites = [names.publicIPOverwrite, names.publicIPv6Overwrite]
+      .map((name) => node.annotations.get(name) ?? '')
+      .join()
     const isAmiss = Object.keys(changes).length > 0
     if (isAmiss) {
-      const patch = { metadata: { annotations: changes } }
+      // With its uid: a node that was registered again meanwhile is another one.
+      const patch = { metadata: { uid, annotations: changes } }
       node = readNode(await api.patch(path, patch, signal)) ?? node
       const written = `wrote the annotations of node ${node.name}: ${Object.keys(changes).join(', ')}`
-      if (node.uid !== this.#uid) log.info(written)
+      if (uid !== this.#known.uid || overwrites !== this.#known.overwrites) log.info(written)
       else {
         this.#tellAgain(
           `${written}; somebody had changed them: does another daemon run with NODE_NAME=${node.name}?`,
         )
       }
     }
-    this.#uid = node.uid
+    this.#known = { uid, podCIDRs: String(node.podCIDRs), overwrites }
     const published = attrsOfNode(node, names)
     this.#lease = {
       subnet,
@@ -164,9 +171,9 @@ export class NodeTenure implements Tenure {
       version: node.resourceVersion,
       storeLease: '',
     }
-    if (this.#options.setCondition && this.#isReady && this.#toldUid !== node.uid) {
+    if (this.#options.setCondition && this.#isReady && this.#toldUid !== uid) {
       await api.patch(path, { status: { conditions: [networkIsThere(new Date())] } }, signal)
-      this.#toldUid = node.uid
+      this.#toldUid = uid
       log.info(`told node ${node.name} that its network is there`)
     }
     return isAmiss
@@ -177,8 +184,12 @@ export class NodeTenure implements Tenure {
  * The subnet of a node in the families of the network.
  * @throws HeddleError HEDDLE_STORE, retryable, where it has none yet; HEDDLE_CONFIG for one outside the network
  */
-function subnetOf(node: KubeNode, { ipv4, ipv6 }: NetworkConfig): Lease['subnet'] {
-  const { v4, v6 } = subnetsOf(node)
+export function subnetOf(node: KubeNode, { ipv4, ipv6 }: NetworkConfig): Lease['subnet'] {
+  const subnets = subnetsOf(node)
+  if ('fault' in subnets) {
+    throw new HeddleError('HEDDLE_CONFIG', `node ${node.name}: ${subnets.fault}`)
+  }
+  const { v4, v6 } = subnets
   const none = (family: string): never => {
     throw new HeddleError(
       'HEDDLE_STORE',

@@ -3,10 +3,11 @@
  *
  * The server ends a watch after some minutes, and a connection that is silent for too long is given up; either way
  * the watch goes on behind the last version seen. A list comes again only when the server has forgotten that version,
- * or says something else of it. Lists come from the server's cache, but none that is older than what was seen.
+ * or says something else of it. Lists come from the server's cache, but none that is older than what was seen; only where
+ * that is refused the newest is asked for, which costs the server a read of all nodes.
  */
 import { describeError, HeddleError } from '../errors.js'
-import { sleep } from '../store/abort.js'
+import { isAborted, sleep } from '../store/abort.js'
 import { BACKOFF_MIN_MS, createBackoff } from '../store/backoff.js'
 import type { Reachability } from '../store/reachability.js'
 import type { StoreEvent } from '../store/store.js'
@@ -16,23 +17,28 @@ import type { NodeTable } from './node-table.js'
 
 export const NODES = '/api/v1/nodes'
 
-/** Nodes a page, as client-go; a list from a cache is one page. */
+/**
+ * Nodes a page, as client-go. With a version a limit would mean exactly that version, which is what has been forgotten;
+ * with version 0 the server pays no heed to it.
+ */
 const PAGE = 500
 /** How long the server keeps a watch, seconds: from this to the double, as client-go, so that hosts part. */
 const WATCH_S = 300
 /** A watch that ends sooner is no good one, ms. */
 const SHORT_MS = 1000
-/** Watches in a row that break at once and before anything came, by which a server counts as away. */
+/** Watches in a row that end at once and before anything came, by which a server counts as away. */
 const BROKEN = 3
 /** Longest pause between attempts, ms, as client-go: a cluster has thousands of hosts. */
 const PAUSE_MS = 30_000
 
-/** HTTP status; 410: that version is no longer kept, 504: it is not known yet. */
+/** HTTP status; 410: that version is no longer kept. */
 const UNAUTHORIZED = 401
 const FORBIDDEN = 403
 const GONE = 410
 const TOO_MANY = 429
-const TOO_NEW = 504
+const UNAVAILABLE = 503
+/** Refusals of a list in a row after which its version is taken to be the reason: one that is not known yet, after a restore. */
+const REFUSED = 2
 
 export interface NodeWatchParts {
   readonly api: KubeApi
@@ -54,27 +60,33 @@ export async function* watchNodes(
   /** Of the last object or bookmark seen. */
   let version = '0'
   let isListDue = true
-  /** Whether the list has to be the newest, whatever that costs the server. */
-  let isNewest = false
+  /** Lists with the version that were refused in a row. */
+  let refused = 0
   let broken = 0
   const up = (): void => {
     reachability.up('Kubernetes API')
   }
   while (!signal.aborted) {
     let openedAt = Infinity
+    let hasSeen = false
     let pauseMs = 0
+    let fault = 'the watch ended at once'
+    let isForgotten = false
+    let settled: NodeJS.Timeout | undefined
     try {
       if (isListDue) {
-        const list = await listNodes(api, isNewest ? '' : `&resourceVersion=${version}`, signal)
-        up()
+        const isRefused = refused >= REFUSED && version !== '0'
+        const list = await listNodes(api, isRefused ? null : version, signal)
+        if (broken < BROKEN) up()
         version = list.version
         isListDue = false
-        isNewest = false
+        refused = 0
         yield table.reset(list.nodes)
       }
       const onOpen = (): void => {
         openedAt = performance.now()
         if (broken < BROKEN) up()
+        else settled = setTimeout(up, SHORT_MS)
       }
       for await (const event of api.watch(watchPath(version), onOpen, signal)) {
         const { type, object }: WatchEvent = objectOf(event) ?? {}
@@ -84,34 +96,40 @@ export async function* watchNodes(
         if (type === 'DELETED' && node !== null) yield* table.remove(node.name)
         // A bookmark is an object without a name.
         version = versionOf(object) || version
-        broken = 0
+        hasSeen = true
         up()
       }
     } catch (error) {
-      if (isStopped(signal)) return
+      if (isAborted(signal)) return
+      fault = describeError(error)
       const isOpen = openedAt !== Infinity
-      const status = error instanceof KubeRefusal ? error.status : 0
-      const isRefusal = error instanceof KubeRefusal
-      if (isRefusal) pauseMs = error.pauseMs
-      // A version that is forgotten is no fault of the server's; one that it cannot list is.
-      const isForgotten = status === GONE && !isListDue
-      if (isListDue && (status === GONE || status === TOO_NEW)) isNewest = true
-      if (isRefusal && (isOpen || !isPassing(status))) isListDue = true
-      if (isOpen && !isForgotten && performance.now() - openedAt < SHORT_MS) broken++
-      if ((!isOpen && !isForgotten) || broken >= BROKEN) reachability.down(describeError(error))
+      if (error instanceof KubeRefusal) {
+        const { status } = error
+        pauseMs = error.pauseMs
+        // A version that is forgotten is no fault of the server's; one that it cannot list is.
+        isForgotten = status === GONE && !isListDue
+        if (isListDue && !isBusy(status)) refused += status === GONE ? REFUSED : 1
+        if (isOpen || !(isBusy(status) || status >= 500)) isListDue = true
+      }
+      if (!isOpen && !isForgotten) reachability.down(fault)
+    } finally {
+      clearTimeout(settled)
     }
-    if (performance.now() - openedAt >= SHORT_MS) backoff.reset()
-    else await sleep(Math.max(backoff.next(), pauseMs), signal).catch(() => undefined)
+    const lastedMs = performance.now() - openedAt
+    if (hasSeen || lastedMs >= SHORT_MS) {
+      broken = 0
+      backoff.reset()
+    } else if (openedAt !== Infinity && !isForgotten && ++broken >= BROKEN) {
+      reachability.down(fault)
+    }
+    if (lastedMs < SHORT_MS)
+      await sleep(Math.max(backoff.next(), pauseMs), signal).catch(() => undefined)
   }
 }
 
-/** Whether a refusal says nothing of the version: a server that starts or is overloaded should not have to list. */
-function isPassing(status: number): boolean {
-  return status === UNAUTHORIZED || status === FORBIDDEN || status === TOO_MANY || status >= 500
-}
-
-function isStopped(signal: AbortSignal): boolean {
-  return signal.aborted
+/** Whether a refusal says nothing of the version that was asked for. */
+function isBusy(status: number): boolean {
+  return [UNAUTHORIZED, FORBIDDEN, TOO_MANY, UNAVAILABLE].includes(status)
 }
 
 function watchPath(version: string): string {
@@ -121,17 +139,19 @@ function watchPath(version: string): string {
 
 /**
  * All nodes.
- * @param from  `&resourceVersion=V` = from a cache, not older than V; empty = the newest, by pages
+ * @param version  0 = whatever a cache has; another = not older than that; null = the newest
  */
 async function listNodes(
   api: KubeApi,
-  from: string,
+  version: string | null,
   signal: AbortSignal,
 ): Promise<{ readonly nodes: readonly KubeNode[]; readonly version: string }> {
   const nodes: KubeNode[] = []
-  let more = from
+  const limit = `limit=${String(PAGE)}`
+  const from = version === null ? '' : `resourceVersion=${encodeURIComponent(version)}`
+  let query = version === null ? limit : version === '0' ? `${limit}&${from}` : from
   for (;;) {
-    const items = api.list(`${NODES}?limit=${String(PAGE)}${more}`, signal)
+    const items = api.list(`${NODES}?${query}`, signal)
     let read = await items.next()
     for (; read.done !== true; read = await items.next()) {
       const node = readNode(read.value)
@@ -148,7 +168,7 @@ async function listNodes(
     }
     const next = textOf(objectOf(page['metadata'])?.['continue'])
     if (next === '') return { nodes, version: versionOf(page) }
-    more = `&continue=${encodeURIComponent(next)}`
+    query = `${limit}&continue=${encodeURIComponent(next)}`
   }
 }
 

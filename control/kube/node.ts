@@ -64,11 +64,16 @@ export function textOf(value: unknown): string {
   return typeof value === 'string' ? value : ''
 }
 
-/** The subnets that a node was given, of either family. */
-export function subnetsOf({ podCIDRs }: KubeNode): {
+export interface NodeSubnets {
   readonly v4: Prefix4 | null
   readonly v6: Prefix6 | null
-} {
+}
+
+/** The subnets that a node was given, of either family. */
+export function subnetsOf({ podCIDRs }: KubeNode): NodeSubnets | Fault {
+  if (podCIDRs.length > MAX_CIDRS) {
+    return { fault: `it has more than two podCIDRs: ${quoteValue(podCIDRs)}` }
+  }
   const first = <P>(parse: (text: string) => P | null): P | null =>
     podCIDRs.map(parse).find((prefix) => prefix !== null) ?? null
   return { v4: first(parsePrefix4), v6: first(parsePrefix6) }
@@ -84,10 +89,9 @@ export function leaseOfNode(
   families: Families,
 ): Lease | Fault | null {
   if (node.annotations.get(names.managed) !== 'true') return null
-  const { v4, v6 } = subnetsOf(node)
-  if (node.podCIDRs.length > MAX_CIDRS) {
-    return { fault: `it has more than one subnet of a family: ${quoteValue(node.podCIDRs)}` }
-  }
+  const subnets = subnetsOf(node)
+  if ('fault' in subnets) return subnets
+  const { v4, v6 } = subnets
   const hasNone = families.ipv4 !== null ? v4 === null || v4.len === 0 : v6 === null
   if (hasNone) return { fault: `it has no subnet: its podCIDRs are ${quoteValue(node.podCIDRs)}` }
   const attrs = attrsOfNode(node, names)

@@ -159,14 +159,22 @@ async function answer(request: IncomingMessage, response: ServerResponse): Promi
   else reply(200, object)
 }
 
-/** From the cache, that is with resourceVersion=0, everything comes at once. */
+/**
+ * A list as kube-apiserver gives it: with version 0 everything from the cache; with another one without a limit
+ * everything, not older than that; with both exactly that version; with neither the newest, by pages.
+ */
 function page(resource: string, objects: KubeObjects, query: URLSearchParams): object {
-  const all = objects.list()
-  const isCached = query.get('resourceVersion') === '0'
-  const limit = isCached ? 0 : Number(query.get('limit') ?? 0)
+  const version = Number(query.get('resourceVersion') ?? 0)
+  const limit = query.get('resourceVersion') === '0' ? 0 : Number(query.get('limit') ?? 0)
+  if (version > objects.version) {
+    throw new Refusal(504, 'Timeout', `Too large resource version: ${String(version)}`)
+  }
+  const isExact = version > 0 && limit > 0
+  const all = isExact ? objects.at(version) : objects.list()
+  if (all === null) throw new Refusal(410, 'Expired', 'The provided resource version is too old')
   const from = Number(query.get('continue') ?? 0)
   const to = limit > 0 ? Math.min(from + limit, all.length) : all.length
-  const resourceVersion = String(objects.version)
+  const resourceVersion = String(isExact ? version : objects.version)
   const more = to < all.length ? { continue: String(to) } : {}
   const kind = resource === 'nodes' ? 'NodeList' : 'PodList'
   return {

@@ -1,5 +1,5 @@
 /**
- * The objects of docs/kubernetes/heddle.yaml, for the tests that hold the manifest to what the daemon needs.
+ * The objects of docs/kubernetes, for the tests that hold the manifests to what the daemon needs.
  */
 import { readFileSync } from 'node:fs'
 import { parseAllDocuments } from 'yaml'
@@ -10,13 +10,13 @@ export interface ManifestObject {
   readonly [member: string]: unknown
 }
 
-/** In the order of the file. */
+const FOLDER = new URL('../../../../docs/kubernetes/', import.meta.url)
+
+/** In the order in which kubectl applies the folder. */
 export function readManifest(): ManifestObject[] {
-  const text = readFileSync(
-    new URL('../../../../docs/kubernetes/heddle.yaml', import.meta.url),
-    'utf8',
-  )
-  return parseAllDocuments(text).map((document) => document.toJS() as ManifestObject)
+  return ['access.yaml', 'heddle.yaml']
+    .flatMap((file) => parseAllDocuments(readFileSync(new URL(file, FOLDER), 'utf8')))
+    .map((document) => document.toJS() as ManifestObject)
 }
 
 /** Where the API keeps objects of a kind. */

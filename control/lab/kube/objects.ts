@@ -32,6 +32,8 @@ export class ObjectConflict extends Error {}
 /** Objects of one resource, by name. */
 export class KubeObjects {
   readonly #objects: Map<string, KubeObject>
+  /** As they were at the start. */
+  readonly #first: readonly KubeObject[]
   /** Changes since the start, oldest first. */
   readonly #changes: Change[] = []
   readonly #listeners = new Set<() => void>()
@@ -42,6 +44,7 @@ export class KubeObjects {
   constructor(saved: { readonly version: number; readonly objects: readonly KubeObject[] }) {
     this.#version = saved.version
     this.#since = saved.version
+    this.#first = saved.objects
     this.#objects = new Map(saved.objects.map((object) => [object.metadata.name, object]))
   }
 
@@ -50,7 +53,19 @@ export class KubeObjects {
   }
 
   list(): KubeObject[] {
-    return [...this.#objects.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+    return sorted(this.#objects)
+  }
+
+  /** What there was at a version, null = that is not known any more. */
+  at(version: number): KubeObject[] | null {
+    if (version < this.#since) return null
+    const objects = new Map(this.#first.map((object) => [object.metadata.name, object]))
+    for (const change of this.#changes.filter((known) => known.version <= version)) {
+      const { name } = change.object.metadata
+      if (change.type === 'DELETED') objects.delete(name)
+      else objects.set(name, change.object)
+    }
+    return sorted(objects)
   }
 
   get(name: string): KubeObject | null {
@@ -64,8 +79,15 @@ export class KubeObjects {
     return this.#write('ADDED', { ...given, metadata: { ...given.metadata, uid: randomUUID() } })
   }
 
-  /** Merges a patch: maps member by member, conditions by their type, null removes. */
+  /**
+   * Merges a patch: maps member by member, conditions by their type, null removes.
+   * @throws ObjectConflict when it is for another object of the same name
+   */
   patch(object: KubeObject, patch: unknown): KubeObject {
+    const { uid } = (patch as Partial<KubeObject>).metadata ?? {}
+    if (uid !== undefined && uid !== object.metadata.uid) {
+      throw new ObjectConflict(`Precondition failed: UID in precondition: ${uid}`)
+    }
     const merged = merge(object, patch) as KubeObject
     // What changes nothing is no new version.
     if (JSON.stringify(merged) === JSON.stringify(object)) return object
@@ -98,6 +120,10 @@ export class KubeObjects {
     for (const listener of this.#listeners) listener()
     return versioned
   }
+}
+
+function sorted(objects: ReadonlyMap<string, KubeObject>): KubeObject[] {
+  return [...objects.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
 }
 
 type Fields = Record<string, unknown>
