@@ -98,8 +98,7 @@ export class Agent {
   }
 
   private async runSteps(signal: AbortSignal): Promise<void> {
-    const { log } = this.options
-    const { leasing } = this.options
+    const { leasing, log } = this.options
     const config = await awaitConfig(() => leasing.readConfig(signal), log, signal)
     if (config === null) return
     demandBridgeNetfilter(config)

@@ -253,16 +253,22 @@ for (const { name, network, backend, inner, says } of FAMILIES) {
   })
 }
 
-for (const Type of ['udp', 'host-gw'] as const) {
-  t.test(`${Type}, whose leases have no data`, { skip }, async (t) => {
-    const overlay = await createOverlay(t, { hosts: 2, store: 'kubernetes', backend: { Type } })
+for (const backend of [
+  { Type: 'udp' },
+  { Type: 'host-gw' },
+  { Type: 'ipip' },
+  { Type: 'vxlan', Dataplane: 'kernel' },
+]) {
+  t.test(JSON.stringify(backend), { skip }, async (t) => {
+    const overlay = await createOverlay(t, { hosts: 2, store: 'kubernetes', backend })
     const [h1, h2] = [overlay.host(1), overlay.host(2)]
-    t.same(await annotationsOf(overlay, h1), {
+    const { 'backend-data': data, ...said } = await annotationsOf(overlay, h1)
+    t.same(said, {
       'kube-subnet-manager': 'true',
-      'backend-type': Type === 'udp' ? '' : Type,
-      'backend-data': 'null',
+      'backend-type': backend.Type === 'udp' ? '' : backend.Type,
       'public-ip': h1.address,
     })
+    t.match(data, backend.Type === 'vxlan' ? DATA : /^null$/)
     const [p1, p2] = [await overlay.addPod(h1), await overlay.addPod(h2)]
     t.equal((await p1.run('ping', ['-c3', '-i0.1', '-W2', p2.address])).code, 0)
   })

@@ -49,7 +49,7 @@ export interface KubeAccessOptions {
 }
 
 /** Where a pod finds its service account. Source: Kubernetes, "Access the API from within a Pod" */
-export const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
+const SERVICE_ACCOUNT = '/var/run/secrets/kubernetes.io/serviceaccount'
 
 /**
  * Finds the way to the API as flannel does: a kubeconfig file, whose server an address replaces; an address alone;

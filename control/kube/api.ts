@@ -8,7 +8,7 @@ import { abortError, settle, throwIfAborted } from '../store/abort.js'
 import type { Credentials, KubeAccess } from './access.js'
 import { splitLines } from './lines.js'
 import { readItems } from './list-items.js'
-import { objectOf, textOf } from './node.js'
+import { objectOf, textOf } from './json.js'
 
 export interface KubeTimes {
   /** How long an answer may take to begin, and may pause, ms. */

@@ -6,7 +6,7 @@ import { dirname, isAbsolute, resolve } from 'node:path'
 import { describeError, HeddleError } from '../errors.js'
 import { runArguments, type CommandRun } from '../host/command.js'
 import { ANONYMOUS, type Credentials, type CredentialSource } from './access.js'
-import { objectOf, textOf } from './node.js'
+import { objectOf, textOf } from './json.js'
 
 type Fields = Readonly<Record<string, unknown>>
 

@@ -13,7 +13,7 @@ import { TcpRelay } from '../store/tcp-relay.js'
 import { KubeApi } from './api.js'
 import { findNodeName } from './kube-leasing.js'
 import { openAccess } from './access.js'
-import { NAMES, openLeasing, startCluster, type KubePlace, type Opened } from './kube-fixture.js'
+import { openLeasing, startCluster, type KubePlace, type Opened } from './kube-fixture.js'
 
 t.setTimeout(400_000)
 
@@ -373,5 +373,4 @@ t.test('a user that may not, and one whom nobody knows', async (t) => {
       message: /cannot patch resource "nodes".*ClusterRole/,
     },
   )
-  t.equal(NAMES.managed, `${P}kube-subnet-manager`)
 })

@@ -17,10 +17,12 @@ import { createReachability } from '../store/reachability.js'
 import type { StoreObserver } from '../store/store.js'
 import type { AnnotationNames } from './annotations.js'
 import type { KubeApi } from './api.js'
-import { attrsOfNode, objectOf, readNode, textOf, type KubeNode } from './node.js'
+import { objectOf, textOf } from './json.js'
+import { attrsOfNode, readNode, type KubeNode } from './node.js'
 import { NodeTable } from './node-table.js'
-import { NodeTenure, subnetOf } from './node-tenure.js'
+import { NodeTenure } from './node-tenure.js'
 import { NODES, watchNodes } from './node-watch.js'
+import { subnetOf } from './own-subnet.js'
 
 export interface KubeLeasingOptions {
   readonly api: KubeApi
@@ -82,7 +84,7 @@ export function createKubeLeasing(options: KubeLeasingOptions): Leasing {
 }
 
 /** @throws HeddleError HEDDLE_STORE, retryable */
-export async function getNode(api: KubeApi, name: string, signal: AbortSignal): Promise<KubeNode> {
+async function getNode(api: KubeApi, name: string, signal: AbortSignal): Promise<KubeNode> {
   const node = readNode(await api.get(`${NODES}/${encodeURIComponent(name)}`, signal))
   if (node !== null) return node
   throw new HeddleError('HEDDLE_STORE', `Kubernetes API: node ${name} has no name`, {

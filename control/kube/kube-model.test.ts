@@ -12,7 +12,8 @@ import { EventRecorder } from '../store/event-recorder.js'
 import { TcpRelay } from '../store/tcp-relay.js'
 import { formatSubnetKey } from '../subnet-key.js'
 import { CONFIG, NAMES, openLeasing, startCluster, type KubePlace } from './kube-fixture.js'
-import { leaseOfNode, objectOf, readNode } from './node.js'
+import { objectOf } from './json.js'
+import { leaseOfNode, readNode } from './node.js'
 
 const RUNS = Number(process.env['KUBE_MODEL_RUNS'] ?? 3)
 const SETTLE_MS = 45_000

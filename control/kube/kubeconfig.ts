@@ -18,7 +18,7 @@ import {
   type KubeAccess,
 } from './access.js'
 import { createExecCredentials } from './exec-credentials.js'
-import { objectOf, textOf } from './node.js'
+import { objectOf, textOf } from './json.js'
 
 type Fields = Readonly<Record<string, unknown>>
 

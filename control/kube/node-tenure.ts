@@ -2,17 +2,17 @@
  * The own lease in Kubernetes: publishes this host by annotations of its node, and keeps them so.
  */
 import { describeError, HeddleError, isHeddleError } from '../errors.js'
-import { formatSubnet, hostAddress, NO_IPV4, type Lease, type LeaseAttrs } from '../lease.js'
+import { formatSubnet, hostAddress, type Lease, type LeaseAttrs } from '../lease.js'
 import type { Tenure } from '../leasing.js'
 import type { Logger } from '../log.js'
 import type { NetworkConfig } from '../network-config.js'
-import { contains4, contains6, formatPrefix4, formatPrefix6 } from '../prefix.js'
 import { seldom } from '../seldom.js'
 import { isAborted, joinSignals, sleep } from '../store/abort.js'
 import { annotationChanges, overwriteFaults, type AnnotationNames } from './annotations.js'
 import type { KubeApi } from './api.js'
-import { attrsOfNode, readNode, subnetsOf, type KubeNode } from './node.js'
+import { attrsOfNode, readNode, type KubeNode } from './node.js'
 import { NODES } from './node-watch.js'
+import { subnetOf } from './own-subnet.js'
 
 /** Time between looks at the own node where nothing has changed, ms; flannel's time of resync. */
 const LOOK_MS = 300_000
@@ -178,44 +178,6 @@ export class NodeTenure implements Tenure {
     }
     return isAmiss
   }
-}
-
-/**
- * The subnet of a node in the families of the network.
- * @throws HeddleError HEDDLE_STORE, retryable, where it has none yet; HEDDLE_CONFIG for one outside the network
- */
-export function subnetOf(node: KubeNode, { ipv4, ipv6 }: NetworkConfig): Lease['subnet'] {
-  const subnets = subnetsOf(node)
-  if ('fault' in subnets) {
-    throw new HeddleError('HEDDLE_CONFIG', `node ${node.name}: ${subnets.fault}`)
-  }
-  const { v4, v6 } = subnets
-  const none = (family: string): never => {
-    throw new HeddleError(
-      'HEDDLE_STORE',
-      `node ${node.name} has no ${family} podCIDR yet; kube-controller-manager assigns them with --allocate-node-cidrs and --cluster-cidr (kubeadm init --pod-network-cidr)`,
-      { retryable: true },
-    )
-  }
-  const outside = (subnet: string, network: string): never => {
-    throw new HeddleError(
-      'HEDDLE_CONFIG',
-      `podCIDR ${subnet} of node ${node.name} is not inside the network ${network}; make the network configuration and --cluster-cidr of kube-controller-manager agree`,
-    )
-  }
-  if (ipv4 !== null) {
-    if (v4 === null) return none('IPv4')
-    if (v4.len < ipv4.network.len || !contains4(ipv4.network, v4.addr)) {
-      return outside(formatPrefix4(v4), formatPrefix4(ipv4.network))
-    }
-  }
-  if (ipv6 !== null) {
-    if (v6 === null) return none('IPv6')
-    if (v6.len < ipv6.network.len || !contains6(ipv6.network, v6.addr)) {
-      return outside(formatPrefix6(v6), formatPrefix6(ipv6.network))
-    }
-  }
-  return { v4: ipv4 === null ? NO_IPV4 : (v4 ?? NO_IPV4), v6: ipv6 === null ? null : v6 }
 }
 
 /** The condition by which the scheduler lets pods onto a node. Source: flannel behaviour, node condition */

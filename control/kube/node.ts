@@ -14,6 +14,7 @@ import {
   type Prefix6,
 } from '../prefix.js'
 import type { AnnotationNames, Annotations } from './annotations.js'
+import { objectOf, textOf } from './json.js'
 
 /** The members of a Node that are read here. Source: Kubernetes API, core/v1 Node */
 export interface KubeNode {
@@ -52,16 +53,6 @@ export function readNode(value: unknown): KubeNode | null {
     annotations: new Map(annotations.map(([key, text]) => [key, textOf(text)])),
     podCIDRs: list.map(textOf).filter((text) => text !== ''),
   }
-}
-
-export function objectOf(value: unknown): Readonly<Record<string, unknown>> | null {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : null
-}
-
-export function textOf(value: unknown): string {
-  return typeof value === 'string' ? value : ''
 }
 
 export interface NodeSubnets {
